@@ -61,7 +61,8 @@ def read_bounded(path: str | Path, limit: int, what: str = "", *, too_large: str
         with open(path, "rb") as file:
             content = file.read(limit + 1)
     except (OSError, ValueError) as error:
-        raise BillingError("file_unreadable", f"cannot read {name}: {_reason(error)}") from None
+        near = _similar_files(path) if isinstance(error, FileNotFoundError) else None
+        raise BillingError("file_unreadable", f"cannot read {name}: {_reason(error)}", near=near) from None
     if len(content) > limit:
         raise BillingError(too_large, f"{name}: the file has more than {limit} bytes")
     return content
@@ -96,6 +97,14 @@ def append_line(path: str | Path, line: bytes, *, create: bool) -> None:
         raise BillingError("file_unreadable", f"cannot write {safe_repr(str(path), 200)}: {problem}") from None
 
 
+def _similar_files(path: str | Path) -> tuple[str, list[str]] | None:
+    """Return the name of a missing file and the names in its folder, for a suggestion."""
+    folder, name = os.path.split(path)
+    with suppress(OSError, ValueError):
+        return name, os.listdir(folder or ".")
+    return None
+
+
 def make_folder(path: str | Path, access: Access = PRIVATE) -> None:
     """Create a folder. An existing folder keeps its mode. Raises ``OSError``, and ``file_unreadable``.
 
@@ -107,7 +116,10 @@ def make_folder(path: str | Path, access: Access = PRIVATE) -> None:
     for folder in reversed(missing):
         with suppress(FileExistsError):  # another process was faster
             folder.mkdir(mode=access.folder_mode)
-    Path(path).mkdir(exist_ok=True)  # raises if it is a file
+    try:
+        Path(path).mkdir(exist_ok=True)
+    except FileExistsError:
+        raise BillingError("file_unreadable", f"{safe_repr(str(path), 200)} is a file; name a folder") from None
 
 
 def _missing_folders(folder: Path) -> list[Path]:

@@ -146,7 +146,7 @@ def test_quote(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "amount", ["1e999", "1e99", "-1", "0", "nan", "inf", "", "abc", "1,5", "1_0", "0x1", "9" * 99, "١", "1 "]
+    "amount", ["1e999", "1e99", "-1", "0", "nan", "inf", "abc", "1,5", "1_0", "0x1", "9" * 99, "١", "1 "]
 )
 @pytest.mark.parametrize("option", ["--credits", "--pay"])
 def test_bad_amounts(run: Run, option: str, amount: str) -> None:
@@ -163,7 +163,6 @@ def test_bad_amounts(run: Run, option: str, amount: str) -> None:
         (("prices", "--at", "yesterday"), "invalid_time"),
         (("prices", "--at", "2026-13-01"), "invalid_time"),
         (("prices", "--at", "2026-10-01T00:00:00"), "invalid_time"),
-        (("prices", "--at", ""), "invalid_time"),
         (("prices", "--view", "topup", "--channel", "paypal"), "unknown_channel"),
         (("quote", "--channel", "paypal", "--pay", "1"), "unknown_channel"),
         (("quote", "--channel", ESCAPES, "--pay", "1"), "unknown_channel"),

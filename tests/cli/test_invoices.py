@@ -149,7 +149,7 @@ def test_bad_periods(run: Run, period: str) -> None:
     assert (status, "[invalid_period]" in err, (run.folder / "bills").exists()) == (2, True, False)
 
 
-@pytest.mark.parametrize("zone", ["Mars/Olympus", "", "../../etc/passwd", "Asia", "a\0b", "UTC+8"])
+@pytest.mark.parametrize("zone", ["Mars/Olympus", "../../etc/passwd", "Asia", "a\0b", "UTC+8"])
 def test_bad_zones(run: Run, zone: str) -> None:
     """An unknown time zone is rejected."""
     status, _, err = bills(run, f"--zone={zone}")
@@ -230,7 +230,7 @@ def test_set_aside_is_listed(run: Run) -> None:
 
 def test_nobody_to_bill(run: Run) -> None:
     """An account or a month without usage gives an error and no bill."""
-    for args in (("--account", "nobody", *OCTOBER), ("--account", "", *OCTOBER), ("--all", "--period", "2027-01")):
+    for args in (("--account", "nobody", *OCTOBER), ("--all", "--period", "2027-01")):
         status, out, err = run("invoice", "usage.jsonl", *args, "--out", "b")
         assert (status, out, "[no_usage]" in err) == (2, "", True)
         assert contents(run.folder / "b") == {}
@@ -482,13 +482,14 @@ def test_a_table_shows_the_channels_of_every_bill(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [("--issuer", ""), ("--issuer", "x" * 300), ("--series", "x" * 300), ("--issued", "soon"), ("--due", "")]
+    "wrong",
+    [("--issuer", " "), ("--issuer", "x" * 300), ("--series", "x" * 300), ("--issued", "soon"), ("--due", "soon")],
 )
 def test_a_heading_that_no_document_may_have(run: Run, wrong: tuple[str, str]) -> None:
     """Arguments of a bill that could not verify are rejected, and no bill is written."""
     status, _, err = bills(run, *wrong)
     written_bills = list(run.folder.glob("bills/**/invoice.json"))
-    assert (status, bool(err), written_bills) == (2, True, []) or (wrong == ("--due", "") and status == 0)
+    assert (status, bool(err), written_bills) == (2, True, [])
 
 
 def test_money_asked_for_twice_shows_side_by_side(run: Run) -> None:

@@ -10,10 +10,11 @@ import pytest
 import yaml
 
 from brivionix_billing import BillingError, Money, PriceBook, Usage
+from brivionix_billing.cli.parser import text_or_empty
 from brivionix_billing.gateway import from_billing_error
 from brivionix_billing.ledger import Ledger
 from brivionix_billing.tokens import TokenCounter
-from cli_kit import Run
+from cli_kit import Run, commands
 from paths import DATA
 
 MISTAKES: Final = yaml.safe_load((DATA / "mistakes_of_users.yaml").read_text("utf-8"))
@@ -37,6 +38,23 @@ def test_a_mistake_in_a_command_is_named(command: str, says: str, run: Run) -> N
     status, out, err = run(*shlex.split(command.replace("FOLDER", str(run.folder))))
     assert says in (out if command.startswith("check") else err)
     assert (status, err.count("error: "), sorted(run.folder.rglob("*"))) == (2, int(not out), before)
+
+
+def test_an_empty_value_of_any_option_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is that of an unset variable, and must not count as an option that was not given."""
+    tried = 0
+    for parser in commands().values():
+        for action in parser._actions:
+            if action.option_strings and action.nargs != 0 and action.type is not text_or_empty:
+                option, *_ = sorted(action.option_strings, key=len, reverse=True)
+                with pytest.raises(SystemExit) as stop:
+                    parser.parse_args([option, ""])
+                expected = (
+                    f"argument {'/'.join(action.option_strings)}: the value is empty; give one, or omit the option"
+                )
+                assert (stop.value.code, expected in capsys.readouterr().err) == (2, True), option
+                tried += 1
+    assert tried > 400
 
 
 @pytest.mark.parametrize(("statement", "says"), STATEMENTS)

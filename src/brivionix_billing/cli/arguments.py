@@ -24,7 +24,6 @@ __all__ = [
     "load_book",
     "with_similar_file",
     "parse_time_or_now",
-    "require_value",
     "plain_amount",
     "add_workers",
     "worker_count",
@@ -84,13 +83,6 @@ def with_similar_file(error: BillingError, *paths: str) -> BillingError:
 def parse_time_or_now(text: str | None) -> datetime:
     """Return the time that ``--at`` gives, or now: a command may read the clock, the library does not."""
     return datetime.now(UTC) if text is None else parse_instant(text)
-
-
-def require_value(text: str) -> str:
-    """Return the value of an option. An empty one, as of an unset variable, must not count as an option not given."""
-    if not text:
-        raise ArgumentTypeError("the value is empty; give one, or omit the option")
-    return text
 
 
 def plain_amount(text: str | None) -> str | None:

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from brivionix_billing.cli.arguments import require_value
 from brivionix_billing.cli.output import count_noun, print_stderr
 from brivionix_billing.cli.skipped import print_duplicates, print_groups, print_out_of_scope
 from brivionix_billing.errors import BillingError
@@ -41,7 +40,6 @@ def add_place(parser: ArgumentParser, *, required: bool) -> None:
     )
     parser.add_argument(
         "--after",
-        type=require_value,
         required=required,
         metavar="PATH",
         help="the last document of the series, or a folder that contains it; the next number follows it",

@@ -21,6 +21,7 @@ from brivionix_billing.cli.arguments import (
 from brivionix_billing.cli.files import USAGE_HELP, add_usage_options, open_usage, source_position
 from brivionix_billing.cli.ledger.common import add_period, open_ledger, subcommand, warn_open_holds
 from brivionix_billing.cli.output import count_noun, print_stderr, print_stdout, progress
+from brivionix_billing.cli.skipped import found_days
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.files import atomic_write, atomic_write_bytes
 from brivionix_billing.invoice import aggregate_usage
@@ -211,6 +212,8 @@ def _focus(args: Namespace) -> int:
     if args.billing_period:
         row = focus.billing_period_row(period, issuer, [*bills.values(), *notes])
         _write_focus(args.billing_period, [row], BILLING_PERIOD)
+    if not rows and totals.found.first:
+        print_stderr(f"no record in the export; {found_days(totals.found)}; check --period, --zone and --account")
     if totals.rejected:
         print_stderr(f"{count_noun(totals.rejected, 'record')} rejected, NOT exported")
     return EXIT_ERROR if totals.rejected else EXIT_OK

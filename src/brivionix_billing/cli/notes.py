@@ -7,7 +7,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from brivionix_billing.cli.arguments import EXIT_ERROR, EXIT_OK, add_prices, load_book, require_value
+from brivionix_billing.cli.arguments import EXIT_ERROR, EXIT_OK, add_prices, load_book
 from brivionix_billing.cli.bill_files import (
     REJECTED_FILE,
     RejectedFile,
@@ -48,15 +48,13 @@ def add_commands(commands: Any) -> None:
     )
     parser.add_argument("invoice", metavar="INVOICE.json", help="the bill to correct")
     parser.add_argument("--usage", metavar="USAGE", help=f"the corrected usage; {USAGE_HELP}")
-    parser.add_argument("--void", type=require_value, metavar="ID", help="reverse this note of the bill, without usage")
+    parser.add_argument("--void", metavar="ID", help="reverse this note of the bill, without usage")
     add_usage_options(parser)
     parser.add_argument("--reason", required=True, metavar="TEXT", help="the reason, printed on the note")
     add_place(parser, required=True)
     parser.add_argument("--issued", metavar="T", help="the date of issue", required=True)
     add_options(parser)
-    parser.add_argument(
-        "--sign-key", type=require_value, metavar="FILE", help="sign with this Ed25519 private key (PEM)"
-    )
+    parser.add_argument("--sign-key", metavar="FILE", help="sign with this Ed25519 private key (PEM)")
     add_prices(parser)
     parser.set_defaults(run=_credit_note)
 

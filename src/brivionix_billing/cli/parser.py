@@ -1,16 +1,16 @@
-"""A parser of command lines that says which command or option was probably meant."""
+"""A parser of command lines that says which command or option was probably meant, and rejects empty values."""
 
 from __future__ import annotations
 
 import re
-from argparse import ArgumentParser, Namespace
+from argparse import Action, ArgumentError, ArgumentParser, Namespace, _SubParsersAction
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NoReturn
 
 from brivionix_billing.errors import closest_name, escape_unprintable, safe_repr
 
-__all__ = ["CommandParser"]
+__all__ = ["CommandParser", "text_or_empty"]
 
 _OTHER_COMMANDS: Final = {
     "bill": "invoice",
@@ -38,6 +38,8 @@ _OTHER_OPTIONS: Final = {
 }
 """What people write who know other tools, and what it is called here."""
 _INVALID_CHOICE: Final = re.compile(r"argument ([^:]*): invalid choice: '(.*)' \(choose from (.*)\)", re.DOTALL)
+
+_INVALID_NUMBER: Final = re.compile(r"argument ([^:]*): invalid int value: '(.*)'", re.DOTALL)
 
 
 class CommandParser(ArgumentParser):
@@ -75,7 +77,17 @@ class CommandParser(ArgumentParser):
             options = [option for option in self._option_string_actions if option.startswith("--")]
             name = unknown[0].partition("=")[0]
             meant = _meant(name, options, _OTHER_OPTIONS) if name.startswith("-") else ""
+            places = [action.metavar for action in self._get_positional_actions()]
+            if name.startswith("--") and name[2:].upper() in places:
+                meant = f"; give {name[2:].upper()} without {name}"
             self.error(f"unrecognized arguments: {' '.join(unknown)}{meant}")
+
+    def _get_values(self, action: Action, arg_strings: list[str]) -> Any:
+        """Return the value of an argument. An empty one, as of an unset variable, must not count as not given."""
+        if "" in arg_strings and action.type is not text_or_empty and not isinstance(action, _SubParsersAction):
+            advice = "; give one, or omit the option" if action.option_strings else "; give one"
+            raise ArgumentError(action, f"the value is empty{advice}")
+        return super()._get_values(action, arg_strings)  # argparse has no public place for this
 
     def error(self, message: str) -> NoReturn:
         """Print a message with a suggestion, and exit with status 2."""
@@ -87,6 +99,9 @@ class CommandParser(ArgumentParser):
             # A list of all commands or models is longer than the screen; the help shows it.
             problem = f"{safe_repr(choice[2])} is not one of {', '.join(known)}"
             message = f"argument {choice[1]}: {problem}{meant}"
+        number = _INVALID_NUMBER.fullmatch(message)
+        if number is not None:
+            message = f"argument {number[1]}: {safe_repr(number[2])} is not a whole number"
         super().error(escape_unprintable(message))
 
 
@@ -102,6 +117,11 @@ def _command(words: Collection[str] | None, *, prog: str, **settings: Any) -> Co
     if words is not None and prog.rpartition(" ")[2] not in words:
         return _UnusedParser()
     return CommandParser(words=words, prog=prog, **settings)
+
+
+def text_or_empty(text: str) -> str:
+    """Return the value of an option that may be empty: the type of such an option."""
+    return text
 
 
 def _meant(name: str, known: Iterable[str], others: Mapping[str, str]) -> str:

@@ -81,7 +81,8 @@ def add_commands(commands: Any) -> None:
         help="print a JSON Schema",
         description="Prints the JSON Schema of the price file, of the invoice, of a receipt or of the price list.",
     )
-    parser.add_argument("of", choices=["pricing", "invoice", "receipt", "price-list"])
+    names = ["pricing", "invoice", "receipt", "price-list"]
+    parser.add_argument("of", choices=names, metavar="{" + ",".join(names) + "}")
     parser.set_defaults(run=_schema)
 
 

@@ -13,6 +13,7 @@ from brivionix_billing.cli.files import open_usage_file
 from brivionix_billing.cli.output import as_json, print_stderr, print_stdout, printable
 from brivionix_billing.decimals import format_plain
 from brivionix_billing.errors import BillingError, escape_unprintable, safe_repr
+from brivionix_billing.file_kinds import describe_kind
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.tabular import format_table
 from brivionix_billing.tokens import TokenCount, TokenCounter, WorstCase
@@ -112,6 +113,9 @@ def _is_json(content: bytes) -> bool:
 def _text(args: Namespace, content: bytes) -> int:
     if args.group:
         raise BillingError("invalid_argument", "--group: a text has no cost; give a request body, or remove --group")
+    if b"\0" in content:
+        kind = describe_kind(content) or "binary"
+        raise BillingError("invalid_request", f"the file is {kind}, and no text; give a text")
     counter = _counter(args, args.model) if args.model else TokenCounter(_TEXT_MODEL, encoding=_TEXT_MODEL)
     tokens = counter.text(content.decode("utf-8", "surrogateescape"))
     if args.format == "json":

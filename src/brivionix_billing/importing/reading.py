@@ -8,6 +8,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Final, NoReturn
 
 from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.file_kinds import describe_kind
 
 __all__ = ["MAX_SOURCE_BYTES", "as_list", "as_mapping", "parse_source", "unreadable"]
 
@@ -54,7 +55,9 @@ def parse_source(content: bytes, source: str, *, toml: bool = False) -> Any:
     except UnicodeDecodeError:
         raise unreadable(source, "the file is not UTF-8", "save it as UTF-8") from None
     except ValueError as error:
-        kind = "TOML" if toml else "JSON"
+        kind, other = "TOML" if toml else "JSON", describe_kind(content)
+        if other is not None:
+            raise unreadable(source, f"the file is {other}, not {kind}", "pass the file of the source") from None
         raise unreadable(
             source, f"the file is not valid {kind} ({safe_repr(str(error), 120)})", "download it again"
         ) from None

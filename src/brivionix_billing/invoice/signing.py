@@ -121,8 +121,11 @@ def load_private_key(path: str | Path) -> Ed25519PrivateKey:
     ed25519, serialization = _cryptography()
     try:
         key = serialization.load_pem_private_key(_read_key(path), None)
-    except (ValueError, TypeError) as error:
-        raise BillingError("invalid_key", f"{path}: not a PEM private key without a password: {error}") from None
+    except (ValueError, TypeError):
+        raise BillingError(
+            "invalid_key",
+            f"{path}: not a PEM private key without a password; create one with: openssl genpkey -algorithm ed25519",
+        ) from None
     if not isinstance(key, ed25519.Ed25519PrivateKey):
         raise BillingError(
             "invalid_key", f"{path}: not an Ed25519 key; create one with: openssl genpkey -algorithm ed25519"
@@ -135,8 +138,10 @@ def load_public_key(path: str | Path) -> Ed25519PublicKey:
     ed25519, serialization = _cryptography()
     try:
         key = serialization.load_pem_public_key(_read_key(path))
-    except (ValueError, TypeError) as error:
-        raise BillingError("invalid_key", f"{path}: not a PEM public key: {error}") from None
+    except (ValueError, TypeError):
+        raise BillingError(
+            "invalid_key", f"{path}: not a PEM public key; make it of the private key with: openssl pkey -pubout"
+        ) from None
     if not isinstance(key, ed25519.Ed25519PublicKey):
         raise BillingError("invalid_key", f"{path}: not an Ed25519 public key")
     return cast("Ed25519PublicKey", key)

@@ -180,6 +180,9 @@ def _guess_encoding(head: bytes, note: Note) -> str:
             raise BillingError(
                 "file_unreadable", "the usage is neither UTF-8 nor GBK; save it as UTF-8, or it is no text"
             ) from None
+        kind = describe_kind(head)
+        if kind is not None and not kind.startswith("a table"):
+            raise BillingError("file_unreadable", f"the usage is {kind}; use {_USAGE_FORMS}") from None
         note("the usage is not UTF-8; it is read as GBK")
         return "gb18030"
     if b"\0" in head:

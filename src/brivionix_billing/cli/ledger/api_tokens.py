@@ -15,6 +15,7 @@ from brivionix_billing.cli.ledger.common import (
     subcommand,
 )
 from brivionix_billing.cli.output import print_rows
+from brivionix_billing.cli.parser import text_or_empty
 from brivionix_billing.decimals import format_plain, parse_decimal
 from brivionix_billing.errors import BillingError
 from brivionix_billing.tabular import format_table
@@ -87,7 +88,7 @@ def add_commands(commands: Any) -> None:
 
 
 def _add_settings(parser: ArgumentParser) -> None:
-    parser.add_argument("--name", metavar="TEXT", help="display name")
+    parser.add_argument("--name", type=text_or_empty, metavar="TEXT", help="display name")
     parser.add_argument("--expires", metavar="T", help="expiry of the token, or 'never'")
     parser.add_argument("--limit", metavar="N", help="maximum that it may spend over its life, in Credits, or 'none'")
 
