@@ -48,6 +48,8 @@ _PART_KEYS: Final = frozenset(
 _DATA_KEYS: Final = frozenset({"mimeType", "mime_type", "data", "displayName", "display_name"})
 _CALL_KEYS: Final = frozenset({"id", "name", "args", "response"})
 _FUNCTION_KEYS: Final = frozenset({"functionDeclarations", "function_declarations"})
+_TOOL_CONFIG_KEYS: Final = frozenset({"functionCallingConfig", "function_calling_config"})
+_CALLING_KEYS: Final = frozenset({"mode", "allowedFunctionNames", "allowed_function_names"})
 _SCHEMA_KEYS: Final = ("responseSchema", "response_schema", "responseJsonSchema", "response_json_schema")
 _SETTING_KEYS: Final = frozenset(
     {
@@ -77,6 +79,12 @@ def count_gemini(builder: CountBuilder, request: Mapping[str, Any]) -> None:
         _count_content(bounds, "messages", content)
     for tool in require_objects(request.get("tools"), "tools"):
         _count_tool(bounds, tool)
+    choice = _either(request, "toolConfig", "tool_config")
+    if isinstance(choice, Mapping):
+        bounds.check_keys("unseen", choice, _TOOL_CONFIG_KEYS, "toolConfig")
+        calling = _either(choice, "functionCallingConfig", "function_calling_config")
+        if isinstance(calling, Mapping):
+            bounds.check_keys("unseen", calling, _CALLING_KEYS, "functionCallingConfig")
     _count_settings(bounds, gemini_settings(request))
 
 

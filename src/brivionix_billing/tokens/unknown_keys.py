@@ -27,6 +27,24 @@ _KEYS_OF_SETTINGS: Final = {
     "text": frozenset({"format", "verbosity"}),
     "stream_options": frozenset({"include_usage", "include_obfuscation"}),
 }
+# Keys of objects that may be texts instead.
+_KEYS_OF_CHOICES: Final = {
+    "tool_choice": frozenset(
+        {
+            "type",
+            "name",
+            "function",
+            "custom",
+            "allowed_tools",
+            "mode",
+            "tools",
+            "server_label",
+            "disable_parallel_tool_use",
+        }
+    ),
+    "prediction": frozenset({"type", "content"}),
+}
+_NAMED_TOOL: Final = frozenset({"name"})
 # Settings, which the model does not receive.
 _SETTING_KEYS: Final = frozenset(
     {
@@ -60,6 +78,13 @@ def count_unknown_keys(counter: RequestCounter, request: Mapping[str, Any]) -> N
         elif settings is not None:
             reason = f"what {safe_repr(name, 40)} adds to the input is unknown, because it is no object"
             counter.builder.add_estimate("unseen", 0, None, reason)
+    for name in _KEYS_OF_CHOICES.keys() & request.keys():
+        choice = request[name]
+        if isinstance(choice, Mapping):
+            _count_unknown(counter, f"{name}.", choice, _KEYS_OF_CHOICES[name])
+            for key in ("function", "custom"):
+                if isinstance(choice.get(key), Mapping):
+                    _count_unknown(counter, f"{name}.{key}.", choice[key], _NAMED_TOOL)
 
 
 def _count_unknown(counter: RequestCounter, place: str, value: Mapping[str, Any], known_keys: frozenset[str]) -> None:
