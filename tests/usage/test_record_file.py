@@ -201,7 +201,7 @@ def test_a_duplicate_key_is_rejected(key: str, escaped: bool) -> None:
 
 
 INVALID_RECORDS = {
-    "float count": record(usage={"prompt_tokens": 1.0, "completion_tokens": 1}),
+    "float count": record(usage={"prompt_tokens": 1.5, "completion_tokens": 1}),
     "negative": record(usage={"prompt_tokens": -1, "completion_tokens": 1}),
     "10^13": record(usage={"prompt_tokens": 10**13, "completion_tokens": 1}),
     "200 digits": record(usage={"prompt_tokens": 10**200, "completion_tokens": 1}),

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final
 
 from brivionix_billing.errors import safe_repr
 from brivionix_billing.streams.text_buffer import TextBuffer
-from brivionix_billing.usage.parsing import decimal_to_json
+from brivionix_billing.usage.parsing import decimal_to_json, whole_numbers
 from brivionix_billing.usage.response_context import truncate_name
 
 __all__ = [
@@ -68,6 +68,8 @@ class StreamReader:
         """Costs that the stream does not show, in the order of their first hint."""
         self.tool_calls: set[Hashable] = set()
         """Calls of the client's tools that the model has started."""
+        self.has_media = False
+        """Whether audio or an image arrived, which no estimate covers."""
         self.warnings: list[str] = []
         """Warnings about the current event. The caller removes them."""
 
@@ -169,7 +171,7 @@ class StreamReader:
             self.warnings.append(f"usage is {safe_repr(usage)}; expected an object with counts")
             return False
         try:
-            usage = _BoundedCopy().copy(usage)
+            usage = whole_numbers(_BoundedCopy().copy(usage))
         except Exception as error:  # an object of the caller may raise anything
             self.warnings.append(f"a usage cannot be stored: {describe_error(error)}")
             return False

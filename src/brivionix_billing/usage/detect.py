@@ -13,12 +13,28 @@ from typing import Any, Final, NamedTuple
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.usage.conventions import Conventions, apply_conventions
 from brivionix_billing.usage.envelopes import BATCH_TIER, substitute_usage, unwrap
-from brivionix_billing.usage.fields import UsageFields, with_quantities, with_tier
-from brivionix_billing.usage.notes import with_root
-from brivionix_billing.usage.parsing import ContextKeys, format_keys
-from brivionix_billing.usage.readers import anthropic, bedrock, cohere, gemini, interactions, openai, plain, vendors
+from brivionix_billing.usage.fields import UsageExtras, UsageFields, with_quantities, with_tier
+from brivionix_billing.usage.notes import MAX_UNACCOUNTED, NotesBuilder, UsageNotes, with_root
+from brivionix_billing.usage.parsing import ContextKeys, format_keys, whole_numbers
+from brivionix_billing.usage.readers import (
+    anthropic,
+    bedrock,
+    cohere,
+    gemini,
+    interactions,
+    openai,
+    plain,
+    vendors,
+)
 from brivionix_billing.usage.readers.plain import QUANTITY_KEYS
-from brivionix_billing.usage.response_context import RESPONSE_KEYS, count_images, ground_once
+from brivionix_billing.usage.renamed_usage import AI_SDK_KEYS, RENAMED_KEYS, rename_ai_sdk, rename_counts
+from brivionix_billing.usage.response_context import (
+    RESPONSE_KEYS,
+    TRACE_KEYS,
+    count_images,
+    ground_once,
+    reduce_trace,
+)
 from brivionix_billing.usage.token_details import CHAT_KEYS
 
 __all__ = [
@@ -45,7 +61,17 @@ class BodyFormat(NamedTuple):
     context_keys: ContextKeys
 
 
+def _read_renamed(usage: dict[str, Any], response: dict[str, Any]) -> UsageFields:
+    return openai.read_chat(rename_counts(usage), response)
+
+
+def _read_ai_sdk(usage: dict[str, Any], response: dict[str, Any]) -> UsageFields:
+    return openai.read_responses(rename_ai_sdk(usage), {**response, "output": None})
+
+
 _CHAT: Final = BodyFormat(openai.read_chat, openai.CONTEXT_KEYS)
+_RENAMED: Final = BodyFormat(_read_renamed, openai.CONTEXT_KEYS)
+_AI_SDK: Final = BodyFormat(_read_ai_sdk, openai.CONTEXT_KEYS)
 _RESPONSES: Final = BodyFormat(openai.read_responses, openai.CONTEXT_KEYS)
 _ANTHROPIC: Final = BodyFormat(anthropic.read_usage, anthropic.CONTEXT_KEYS)
 _GEMINI: Final = BodyFormat(gemini.read_usage, gemini.CONTEXT_KEYS)
@@ -70,6 +96,7 @@ _FORMATS_BY_KEY: Final[Mapping[str, BodyFormat]] = {
     "total_token_count": _GEMINI,
     "total_tokens": BodyFormat(plain.read_total, plain.CONTEXT_KEYS),
     **dict.fromkeys((*plain.QUANTITY_KEYS, "quantities"), BodyFormat(plain.read_quantities, plain.CONTEXT_KEYS)),
+    **dict.fromkeys(RENAMED_KEYS, _RENAMED),
     **dict.fromkeys(vendors.VENDOR_KEYS, BodyFormat(vendors.read_vendor_counts, vendors.CONTEXT_KEYS)),
 }
 """A key of a usage object -> its format, in the order in which the keys are looked for. ``input_tokens`` is not here,
@@ -120,6 +147,15 @@ class LocatedUsage(NamedTuple):
 
 def read_usage(body: object) -> UsageFields:
     """Read the usage in ``body``; see :meth:`Usage.from_response`."""
+    try:
+        fields = _read_frequent(body)
+    except BillingError:
+        fields = None  # it may have to be unwrapped, or its numbers to be converted
+    return read_located_usage(body) if fields is None else fields
+
+
+def _read_frequent(body: object) -> UsageFields | None:
+    """Read a body of the formats that nearly all bodies have; return ``None`` for any other."""
     if type(body) is dict:
         usage = body.get("usage")
         if type(usage) is dict:
@@ -132,14 +168,14 @@ def read_usage(body: object) -> UsageFields:
             ):
                 if "prompt_tokens" in usage:  # nearly every body, by the shortest way
                     return openai.read_plain(usage, body, CHAT_KEYS, ()) or openai.read_chat(usage, body)
-                if "input_tokens" in usage:
+                if "input_tokens" in usage and "amazon-bedrock-trace" not in body:
                     return detect_format(usage).reader(usage, body)
         elif usage is None and _CUSTOM_KEY not in body:
             if body.get("prompt_tokens") is not None:
                 return openai.read_chat(body, {})
             if body.get("input_tokens") is not None:
                 return detect_format(body).reader(body, {})
-    return read_located_usage(body)
+    return None
 
 
 def read_located_usage(body: object, conventions: Conventions | None = None) -> UsageFields:
@@ -147,25 +183,54 @@ def read_located_usage(body: object, conventions: Conventions | None = None) -> 
     try:
         usage, response, key, is_batch = locate_usage(body)
         context = {name: get_field(response, name) for name in _CONTEXT_KEYS}
-        if conventions is not None:
-            usage = apply_conventions(usage, conventions)
-            if conventions.grounding == "per_prompt":
-                context["candidates"] = ground_once(context["candidates"])
-        custom = usage.get(_CUSTOM_KEY)
-        if custom is None:
-            fields = detect_format(usage, response).reader(usage, context)
-        else:
-            counts = {name: value for name, value in usage.items() if name != _CUSTOM_KEY}
-            fields = detect_format(counts, response).reader(counts, context) if counts else UsageFields()
-            fields = with_quantities(fields, custom)
+        if conventions is not None and conventions.grounding == "per_prompt":
+            context["candidates"] = ground_once(context["candidates"])
+        try:
+            fields = _read_counts(usage, response, context, conventions)
+        except BillingError:
+            whole, tools = whole_numbers(usage), whole_numbers(context["tool_usage"])
+            if whole is usage and tools is context["tool_usage"]:
+                raise
+            context["tool_usage"] = tools
+            fields = _read_counts(whole, response, context, conventions)
         extras = fields.extras
         if extras is not None and extras.notes is not None and key in ("meta", "usage_metadata", _METRICS_KEY):
             fields = fields._replace(extras=extras._replace(notes=with_root(extras.notes, key)))
+        fields = _with_traces(fields, context)
         return with_tier(fields, BATCH_TIER) if is_batch else fields
     except BillingError:
         raise
     except Exception as error:  # an SDK object may raise anything when an attribute is read
         raise unreadable_error(body, error) from error
+
+
+def _with_traces(fields: UsageFields, context: dict[str, Any]) -> UsageFields:
+    """Add the units of guardrails, which have a fee, to what is unaccounted."""
+    notes = NotesBuilder()
+    for key in TRACE_KEYS:
+        if context[key] is not None:
+            notes.list_unknown(key, reduce_trace(context[key]))
+    found = notes.build()
+    if found is None:
+        return fields
+    extras = fields.extras or UsageExtras()
+    own = extras.notes or UsageNotes()
+    own = own._replace(unaccounted=(*own.unaccounted, *found.unaccounted)[:MAX_UNACCOUNTED])
+    return fields._replace(extras=extras._replace(notes=own))
+
+
+def _read_counts(
+    usage: dict[str, Any], response: object, context: dict[str, Any], conventions: Conventions | None
+) -> UsageFields:
+    """Read a usage object, and the quantities of the meters that a price file declares."""
+    if conventions is not None:
+        usage = apply_conventions(usage, conventions)
+    custom = usage.get(_CUSTOM_KEY)
+    if custom is None:
+        return detect_format(usage, response).reader(usage, context)
+    counts = {name: value for name, value in usage.items() if name != _CUSTOM_KEY}
+    fields = detect_format(counts, response).reader(counts, context) if counts else UsageFields()
+    return with_quantities(fields, custom)
 
 
 def detect_format(usage: dict[str, Any], response: object = None) -> BodyFormat:
@@ -181,6 +246,8 @@ def detect_format(usage: dict[str, Any], response: object = None) -> BodyFormat:
         ):
             return _RESPONSES
         return _ANTHROPIC
+    if "inputTokens" in usage and (isinstance(usage["inputTokens"], Mapping) or not AI_SDK_KEYS.isdisjoint(usage)):
+        return _AI_SDK
     for key, found in _FORMATS_BY_KEY.items():
         if key in usage and (key != "total_tokens" or _may_be_all_input(usage, response)):
             return found

@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from brivionix_billing.errors import BillingError, safe_repr
-from brivionix_billing.usage.response_context import count_images
+from brivionix_billing.usage.notes import is_number_text
+from brivionix_billing.usage.parsing import whole_numbers
+from brivionix_billing.usage.response_context import count_images, count_media
 from brivionix_billing.usage.tool_calls import item_field
 from brivionix_billing.usage.vendor_usage import find_vendor_usage
 
@@ -27,6 +29,12 @@ _HEADERS: Final = {
 """Headers by which Bedrock states the counts of InvokeModel for every model."""
 
 
+_GEMINI_BATCH_KEYS: Final = frozenset({"key", "request", "processed_time", "status"})
+"""Keys beside ``response`` in a line of batch results of Gemini."""
+_WRAPPERS: Final = ("result", "Response", "orchestration_result", "final_result")
+"""Keys under which YandexGPT, Hunyuan and SAP's AI Core have the whole answer."""
+
+
 class Envelope(NamedTuple):
     """The answer inside a body."""
 
@@ -39,6 +47,8 @@ def unwrap(body: object) -> Envelope:
 
     Raises ``unknown_usage_format`` for a request that failed in its batch, for which nothing is owed.
     """
+    if isinstance(body, list | tuple) and len(body) == 1 and item_field(body[0], "generated_text") is not None:
+        body = body[0]  # Text Generation Inference
     if not isinstance(body, Mapping) or "usage" in body:
         if isinstance(body, Mapping) and body.get("object") == "batch" and isinstance(body.get("usage"), Mapping):
             raise BillingError(
@@ -56,14 +66,17 @@ def unwrap(body: object) -> Envelope:
             return Envelope(inner, True)
         raise _failed(f"status {safe_repr(response.get('status_code'))}")
     if isinstance(response, Mapping) and ("usageMetadata" in response or "usage_metadata" in response):
-        return Envelope(response, True)
+        is_batch = not _GEMINI_BATCH_KEYS.isdisjoint(body) or item_field(body.get("metadata"), "key") is not None
+        return Envelope(response, is_batch)  # Code Assist wraps every answer
     if isinstance(result, Mapping) and isinstance(result.get("type"), str):
         if isinstance(result.get("message"), Mapping):
             return Envelope(result["message"], True)
         if "custom_id" in body:
             raise _failed(safe_repr(result["type"]))
-    if isinstance(result, Mapping) and "success" in body and isinstance(result.get("usage"), Mapping):
-        return Envelope(result)  # Cloudflare
+    for name in _WRAPPERS:  # and Cloudflare
+        wrapped = body.get(name)
+        if isinstance(wrapped, Mapping) and isinstance(wrapped.get("usage") or wrapped.get("Usage"), Mapping):
+            return Envelope(wrapped)
     if isinstance(body.get("modelOutput"), Mapping):
         return Envelope(body["modelOutput"], True)
     if ("custom_id" in body or "recordId" in body) and (body.get("error") or response is None):
@@ -86,15 +99,17 @@ def substitute_usage(body: object) -> dict[str, Any] | None:
     """
     if not isinstance(body, Mapping):
         return None
-    images = count_images(body.get("data"))
-    predictions = body.get("predictions")
+    images = count_images(body.get("data")) or count_media(body.get("images")) or count_media(body.get("artifacts"))
+    predictions = body.get("predictions") or _with_statistics(body.get("embeddings"))
     if isinstance(predictions, list | tuple):
         counted = _read_predictions(predictions, body.get("metadata"))
         if counted:
             return counted
     if images:
         return {"output_images": images}
-    duration = body.get("duration")
+    duration = whole_numbers(body.get("duration"))
+    if isinstance(duration, str) and is_number_text("duration", duration):
+        duration = float(duration)  # as older versions of Whisper's API write it
     if type(duration) in (int, float) and ("text" in body or "segments" in body or "task" in body):
         return {"type": "duration", "seconds": duration}
     vendor = find_vendor_usage(body)
@@ -117,6 +132,12 @@ def substitute_usage(body: object) -> dict[str, Any] | None:
     if isinstance(results, list | tuple) and results and item_field(results[0], "flagged") is not None:
         return {"queries": 0}
     return None
+
+
+def _with_statistics(embeddings: object) -> list[Any]:
+    """Return the embeddings of Google's SDK as the predictions that they were on the wire."""
+    items = embeddings if isinstance(embeddings, list | tuple) else ()
+    return [{"embeddings": item} for item in items if item_field(item, "statistics") is not None]
 
 
 def _header_count(name: str, value: object) -> int:

@@ -23,6 +23,7 @@ __all__ = [
     "NotesBuilder",
     "Unaccounted",
     "UsageNotes",
+    "is_number_text",
     "join_path",
     "show_number",
     "with_root",
@@ -43,7 +44,13 @@ _QUANTITY_WORDS: Final = frozenset(
     {"audio", "video", "speech", "image", "music", "compute", "gpu", "tokens", "requests", "calls", "cost", "count"}
 )
 """A key with one of these words may name a quantity with a price, such as ``audio_duration``."""
-_RATE_ENDS: Final = ("per_sec", "per_second", "time_sec")
+_RATE_NAME: Final = re.compile(r"per_sec(ond)?(_|$)|time_sec$|(acceptance|hit)_rate$", re.IGNORECASE)
+_COUNT_NAME: Final = re.compile(
+    "token|count|unit|second|duration|character|image|page|request|call|quer|search|cost|fee|price|credit",
+    re.IGNORECASE,
+)
+"""Names under which a text may be a number: protobuf writes 64-bit integers as texts in JSON."""
+_NUMBER_TEXT: Final = re.compile(r"-?(0|[1-9][0-9]{0,17})(\.[0-9]{1,18})?", re.ASCII)
 
 Unaccounted = tuple[tuple[str, Decimal | int], ...]
 """(JSON path, number), in the order of the body."""
@@ -81,6 +88,8 @@ class NotesBuilder:
 
     def list_number(self, path: str, value: object) -> None:
         """List a value as unaccounted, if it is a number that is not zero."""
+        if type(value) is str and is_number_text(path.rpartition(".")[2], value):
+            value = Decimal(value)
         if type(value) in (float, Decimal) and not math.isfinite(value):  # type: ignore[arg-type]  # one of the two
             self.warn(f"{path} is {value}, which is no number")
             return
@@ -178,6 +187,11 @@ class NotesBuilder:
         return UsageNotes(tuple(self._unaccounted), tuple(warnings), tuple(self.parts))
 
 
+def is_number_text(key: object, text: str) -> bool:
+    """Return whether a text under a key is a number that was written as a text."""
+    return _NUMBER_TEXT.fullmatch(text) is not None and _COUNT_NAME.search(str(key)[:_MAX_KEY_LENGTH]) is not None
+
+
 def show_number(value: object) -> str:
     """Return a number for a message, the same whether it was parsed as a float or as a decimal number."""
     return safe_repr(value, 24) if type(value) is not Decimal else str(value)[:24]
@@ -205,7 +219,7 @@ def _rename_key(key: str, names: Mapping[str, str]) -> str:
 def _is_time(key: object) -> bool:
     """Return whether a key names a time or a speed of the machine, which has no price."""
     name = str(key)[:_MAX_KEY_LENGTH]
-    if name.lower().endswith(_RATE_ENDS):
+    if _RATE_NAME.search(name):
         return True
     words = {word.lower() for word in _WORD.findall(name)}
     return bool(words & _TIME_WORDS) and not words & _QUANTITY_WORDS

@@ -10,7 +10,7 @@ from typing import Any, Final
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.meters import METERS, TOKEN_METERS
 from brivionix_billing.usage.fields import raise_contradiction, require_count, require_flag
-from brivionix_billing.usage.notes import NotesBuilder
+from brivionix_billing.usage.notes import NotesBuilder, is_number_text
 
 __all__ = [
     "ESTIMATED_KEY",
@@ -32,6 +32,7 @@ __all__ = [
     "require_object",
     "require_total",
     "split_writes",
+    "whole_numbers",
 ]
 
 ContextKeys = Mapping[str, str | None]
@@ -43,6 +44,8 @@ _PLACES: Final = {meter.argument: meter.places for meter in METERS.values()}
 _MAX_MODEL_NAME_LENGTH: Final = 256
 _TEXT_MODALITIES: Final = frozenset({"text", "document"})
 _NO_NUMBERS: Final[Mapping[int, str]] = MappingProxyType({})
+_MAX_DEPTH: Final = 12
+_MAX_TEXT_DIGITS: Final = 13
 
 
 def read_count(usage: Mapping[str, Any], name: str) -> int:
@@ -68,6 +71,28 @@ def read_quantity(name: str, value: Any, argument: str) -> Decimal | int:
         raise BillingError("invalid_usage", f"{name} is {safe_repr(value)}; use a number from 0 to 10^12")
     quantity: Decimal | int = value
     return quantity
+
+
+def whole_numbers(value: Any, key: object = "", depth: int = 0) -> Any:
+    """Return JSON data in which every whole number is an integer; the same object if all of them are.
+
+    JSON does not distinguish ``12.0`` from 12. Protobuf writes 64-bit integers as texts.
+    """
+    kind = type(value)
+    if kind is float or kind is Decimal:
+        return int(value) if -(10**15) < value < 10**15 and value == int(value) else value
+    if kind is str:
+        is_whole = len(value) <= _MAX_TEXT_DIGITS and value.isdecimal() and is_number_text(key, value)
+        return int(value) if is_whole else value
+    if depth > _MAX_DEPTH:
+        return value
+    if kind is dict:
+        changed = {name: whole_numbers(item, name, depth + 1) for name, item in value.items()}
+        return changed if any(item is not value[name] for name, item in changed.items()) else value
+    if kind is list:
+        items = [whole_numbers(item, key, depth + 1) for item in value]
+        return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
+    return value
 
 
 def decimal_to_json(value: Decimal) -> float | int | None:

@@ -7,9 +7,11 @@ text.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from brivionix_billing.errors import BillingError
+from brivionix_billing.usage.notes import is_number_text
 from brivionix_billing.usage.tool_calls import (
     billable_item_type,
     container_id,
@@ -20,15 +22,21 @@ from brivionix_billing.usage.tool_calls import (
 __all__ = [
     "IMAGE_ITEM_KEYS",
     "RESPONSE_KEYS",
+    "TRACE_KEYS",
     "count_grounding",
     "count_images",
+    "count_media",
     "ground_once",
+    "has_embeddings",
     "reduce_item",
     "reduce_response",
+    "reduce_trace",
     "truncate_name",
 ]
 
-RESPONSE_KEYS: Final = ("output", "tool_usage", "candidates", "data", "type")
+TRACE_KEYS: Final = ("trace", "amazon-bedrock-trace")
+"""Keys of Bedrock's trace, whose guardrails are charged by units."""
+RESPONSE_KEYS: Final = ("output", "tool_usage", "candidates", "data", "type", *TRACE_KEYS)
 """The keys of a response that change what is billed, beside those that state what was served."""
 
 MAX_NAME_LENGTH: Final = 257
@@ -37,6 +45,7 @@ _MAX_GROUNDED: Final = 1024
 _MAX_TOOLS: Final = 64
 _MAX_IMAGES: Final = 1024
 _MAX_DEPTH: Final = 4
+_MAX_TRACE_DEPTH: Final = 7
 IMAGE_ITEM_KEYS: Final = ("b64_json", "url", "revised_prompt")
 """Keys of an item of ``data`` that is an image."""
 
@@ -65,10 +74,33 @@ def reduce_response(response: object, *, has_items: bool) -> dict[str, Any]:
     images = count_images(_get(response, "data"))
     if images:
         reduced["data"] = [{"url": ""}] * _bounded(images, _MAX_IMAGES, "images")
+    elif has_embeddings(response):
+        reduced["data"] = [{"embedding": ""}]
     kind = _get(response, "type")
     if isinstance(kind, str) and kind.endswith((".done", ".completed")):
         reduced["type"] = truncate_name(kind)
+    for key in TRACE_KEYS:
+        trace = reduce_trace(_get(response, key))
+        if trace:
+            reduced[key] = trace
     return reduced
+
+
+def reduce_trace(value: object, depth: int = 0) -> Any:
+    """Return the usage objects in a trace of Bedrock, where they are in it, and nothing else."""
+    if depth > _MAX_TRACE_DEPTH:
+        return None
+    if isinstance(value, list | tuple):
+        items = [reduce_trace(item, depth + 1) or {} for item in value[:_MAX_TOOLS]]
+        return items if any(items) else None
+    if not isinstance(value, Mapping):
+        return None
+    found = {}
+    for key, item in islice(value.items(), _MAX_TOOLS):
+        inner = _numbers_of(item) if key == "usage" and isinstance(item, Mapping) else reduce_trace(item, depth + 1)
+        if inner:
+            found[truncate_name(str(key))] = inner
+    return found
 
 
 def reduce_item(item: object, kind: str) -> dict[str, Any]:
@@ -88,6 +120,24 @@ def count_images(items: object) -> int:
     if not isinstance(items, list | tuple):
         return 0
     return sum(any(item_field(item, name) is not None for name in IMAGE_ITEM_KEYS) for item in items)
+
+
+def count_media(items: object) -> int:
+    """Count the items of ``images`` or ``artifacts``: texts in Base64 (Bedrock), or objects with a URL or Base64."""
+    if not isinstance(items, list | tuple):
+        return 0
+    return sum(
+        bool(item) if isinstance(item, str) else any(item_field(item, key) is not None for key in ("url", "base64"))
+        for item in items
+    )
+
+
+def has_embeddings(response: object) -> bool:
+    """Return whether a response has embeddings: in ``data``, or in ``output`` as DashScope's."""
+    if _get(_get(response, "output"), "embeddings") is not None:
+        return True
+    items = _get(response, "data")
+    return isinstance(items, list | tuple) and bool(items) and item_field(items[0], "embedding") is not None
 
 
 def ground_once(candidates: Any) -> list[dict[str, Any]]:
@@ -163,7 +213,7 @@ def _numbers_of(value: Mapping[str, Any], depth: int = 0) -> dict[str, Any]:
             inner = _numbers_of(item, depth + 1)
             if inner:
                 found[truncate_name(str(key))] = inner
-        elif type(item) in (int, float) and item:
+        elif (type(item) in (int, float) and item) or (isinstance(item, str) and is_number_text(key, item)):
             found[truncate_name(str(key))] = item
     return found
 

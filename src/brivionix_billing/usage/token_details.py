@@ -18,6 +18,7 @@ from brivionix_billing.usage.tool_calls import item_field
 
 __all__ = [
     "CACHED_MODALITIES",
+    "CACHE_PLACES",
     "CHAT_KEYS",
     "DETAIL_KEYS",
     "INPUT_MODALITIES",
@@ -30,6 +31,7 @@ __all__ = [
     "read_input_details",
     "read_modalities_beside",
     "read_output_details",
+    "read_searches",
     "singular_key",
 ]
 
@@ -59,19 +61,32 @@ RESPONSES_KEYS: Final = _format_keys("input_tokens", "output_tokens", "input_tok
 INPUT_MODALITIES: Final = modality_arguments("input")
 CACHED_MODALITIES: Final = modality_arguments("input", "read")
 _OUTPUT_MODALITIES: Final = modality_arguments("output")
-_CACHED_KEYS: Final = ("cached_tokens", "num_cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_tokens")
+_CACHED_KEYS: Final = (
+    *("cached_tokens", "num_cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_tokens"),
+    "cached_input_tokens",
+)
 """Keys of the cached tokens, in the token details or beside the totals."""
 _WRITTEN_KEYS: Final = (
     *("cache_write_tokens", "cache_creation_tokens", "cached_creation_tokens"),
-    *("cache_creation_input_tokens", "cache_write_input_tokens"),
+    *("cache_creation_input_tokens", "cache_write_input_tokens", "created_cache_tokens"),
 )
 """Keys of the tokens written to a cache, in the token details or beside the totals."""
 _LIFETIME_KEYS: Final = ("cache_creation", "cache_creation_token_details")
 """Keys of the objects that divide written tokens by lifetime."""
 _5M_KEYS: Final = ("ephemeral_5m_input_tokens", "claude_cache_creation_5_m_tokens")
 _1H_KEYS: Final = ("ephemeral_1h_input_tokens", "claude_cache_creation_1_h_tokens")
+_LANGCHAIN_KEYS: Final = {
+    **{name: f"{name}_tokens" for name in ("text", "audio", "image", "video", "reasoning")},
+    "cache_read": "cached_tokens",
+    "cache_creation": "cache_write_tokens",
+}
+"""Names of LangChain's token details -> OpenAI's."""
+CACHE_PLACES: Final = ("device", "host", "storage", "reused_device", "reused_host")
+"""Names under which SGLang says from where the cached tokens were read."""
 _CONTAINED_KEYS: Final = ("text_tokens", "accepted_prediction_tokens", "rejected_prediction_tokens")
 """Keys of the token details for parts that have the price of the whole."""
+_SEARCHES_KEY: Final = "web_search_requests"
+"""Key of litellm for searches, which :func:`read_searches` reads."""
 DETAIL_KEYS: Final = frozenset({*_CACHED_KEYS, *_WRITTEN_KEYS, *_LIFETIME_KEYS, *_5M_KEYS, *_1H_KEYS})
 """Keys of the token details that some providers write beside the totals."""
 MODALITIES_BESIDE: Final = ("image_tokens", "video_tokens", "audio_tokens")
@@ -132,7 +147,19 @@ def read_details(usage: dict[str, Any], name: str, notes: NotesBuilder) -> dict[
     second = require_object("the token details", usage.get(singular_key(name)))
     if first and second:
         _list_differing(f"usage.{singular_key(name)}", second, first, notes)
-    return first or second
+    return _from_langchain(first or second)
+
+
+def _from_langchain(details: dict[str, Any]) -> dict[str, Any]:
+    """Return token details with OpenAI's names. LangChain states 0 writes beside the writes by lifetime."""
+    if _LANGCHAIN_KEYS.keys().isdisjoint(details) or isinstance(details.get("cache_creation"), dict):
+        return details
+    renamed = {_LANGCHAIN_KEYS.get(key, key): value for key, value in details.items()}
+    if len(renamed) < len(details):
+        return details  # both names, so that the others are listed
+    if renamed.get("cache_write_tokens") == 0 and any(details.get(key) for key in (*_5M_KEYS, *_1H_KEYS)):
+        del renamed["cache_write_tokens"]
+    return renamed
 
 
 def read_input_details(
@@ -155,7 +182,7 @@ def read_input_details(
     notes.list_unknown(f"{where}.cached_tokens_details", of_cache, [*known, "text_tokens"])
     notes.list_contained(f"{where}.cached_tokens_details.text_tokens", of_cache.get("text_tokens", 0), cached or 0)
     modalities = [f"{modality}_tokens" for modality in INPUT_MODALITIES]
-    others = ("cached_tokens_details", *_CACHED_KEYS, *_WRITTEN_KEYS, *_LIFETIME_KEYS, *_CONTAINED_KEYS)
+    others = ("cached_tokens_details", *DETAIL_KEYS, *_CONTAINED_KEYS, _SEARCHES_KEY)
     notes.list_unknown(where, details, [*modalities, *others])
     return counts
 
@@ -169,8 +196,8 @@ def _read_writes(details: dict[str, Any], usage: dict[str, Any], where: str, not
             found = require_object(name, container.get(name))
             notes.list_unknown(f"{place}.{name}", found, (*_5M_KEYS, *_1H_KEYS))
             lifetimes.append(found)
-    of_5m = _read_same("tokens written for 5 minutes", _5M_KEYS, *lifetimes, usage)
-    of_1h = _read_same("tokens written for 1 hour", _1H_KEYS, *lifetimes, usage)
+    of_5m = _read_same("tokens written for 5 minutes", _5M_KEYS, *lifetimes, details, usage)
+    of_1h = _read_same("tokens written for 1 hour", _1H_KEYS, *lifetimes, details, usage)
     short, long = split_writes(written, of_5m, of_1h, notes)
     return {"cache_write_tokens": short, "cache_write_1h_tokens": long}
 
@@ -204,6 +231,8 @@ def read_output_details(
     """Return reasoning tokens and those of each modality, by argument of ``Usage``."""
     names = {f"{modality}_tokens": argument for modality, argument in _OUTPUT_MODALITIES.items()}
     names["reasoning_tokens"] = "reasoning_tokens"
+    if "reasoning_tokens" not in details and "thinking_tokens" in details:
+        details = {("reasoning_tokens" if key == "thinking_tokens" else key): item for key, item in details.items()}
     counts = {argument: read_count(details, name) for name, argument in names.items() if name in details}
     notes.list_unknown(f"usage.{keys.output_details}", details, [*names, *_CONTAINED_KEYS])
     if not details:
@@ -230,6 +259,12 @@ def _output_modality(usage: dict[str, Any], keys: FormatKeys, response: dict[str
     if is_bare and isinstance(of_input, dict) and of_input.keys() == {"text_tokens", "image_tokens"}:
         return "image"  # the usage object of OpenAI's images API, without its response
     return None
+
+
+def read_searches(details: dict[str, Any]) -> dict[str, int]:
+    """Return the web searches that litellm states among the details of the input, by argument of ``Usage``."""
+    count = read_count(details, _SEARCHES_KEY)
+    return {"web_search_calls": count} if count else {}
 
 
 def list_contained_details(details: dict[str, Any], name: str, whole: int, notes: NotesBuilder) -> None:

@@ -16,10 +16,14 @@ _OBJECTS: Final = {
     "stats": ("total_output_tokens",),
     "metrics": ("input_token_count", "output_token_count", "image_count", "predict_time"),
     "extra_info": ("usage_characters",),
+    "Usage": ("PromptTokens",),
+    "inference_status": ("tokens_input", "tokens_generated"),
 }
-"""Objects with the counts of Mistral's OCR, SGLang, LM Studio, Replicate and MiniMax, and keys that one must have."""
+"""Objects with the counts of Mistral's OCR, SGLang, LM Studio, Replicate, MiniMax, Hunyuan and DeepInfra, and keys that
+one must have."""
 _RENAMED: Final = {
     "stats": {"input_tokens": "input_token_count", "total_output_tokens": "output_token_count"},
+    "inference_status": {"tokens_input": "input_token_count", "tokens_generated": "output_token_count"},
 }
 _DONE: Final = (None, "completed", "succeeded")
 
@@ -33,7 +37,7 @@ def find_vendor_usage(body: Mapping[str, Any]) -> dict[str, Any] | None:
                 return {"usage_characters": found["usage_characters"]}
             names = _RENAMED.get(container, {})
             return {names.get(key, str(key)): value for key, value in found.items() if not _is_of_text(key)}
-    return _in_details(body) or _beside_the_answer(body) or _of_media(body)
+    return _in_details(body) or _of_spark(body) or _beside_the_answer(body) or _of_media(body)
 
 
 def _in_details(body: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -49,8 +53,20 @@ def _in_details(body: Mapping[str, Any]) -> dict[str, Any] | None:
     return None
 
 
+def _of_spark(body: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the counts of iFlytek's Spark. The prompt contains the question."""
+    for key in ("payload", "usage", "text"):
+        found = body.get(key)
+        if not isinstance(found, Mapping):
+            return None
+        body = found
+    question, prompt = body.get("question_tokens"), body.get("prompt_tokens")
+    is_contained = type(question) is type(prompt) is int and question <= prompt
+    return {str(key): value for key, value in body.items() if not (is_contained and key == "question_tokens")}
+
+
 def _beside_the_answer(body: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the counts of llama.cpp's own API, and of embeddings of watsonx and MiniMax."""
+    """Return the counts of llama.cpp's own API, of Aleph Alpha, and of embeddings of watsonx and MiniMax."""
     if body.get("tokens_evaluated") is not None and body.get("tokens_predicted") is not None:
         return {
             "input_token_count": body["tokens_evaluated"],
@@ -59,6 +75,11 @@ def _beside_the_answer(body: Mapping[str, Any]) -> dict[str, Any] | None:
         }
     if body.get("input_token_count") is not None:
         return {name: body[name] for name in ("input_token_count", "output_token_count") if name in body}
+    if body.get("num_tokens_prompt_total") is not None and body.get("num_tokens_generated") is not None:
+        return {
+            "input_token_count": body["num_tokens_prompt_total"],
+            "output_token_count": body["num_tokens_generated"],
+        }
     if "vectors" in body and body.get("total_tokens") is not None:
         return {"input_token_count": body["total_tokens"]}
     return None

@@ -7,8 +7,9 @@ Rules, from Anthropic's API reference:
 - ``cache_creation`` divides the writes by lifetime, 5 minutes and 1 hour. Without it, all were kept for 5 minutes.
 - ``output_tokens`` contains the thinking tokens.
 - ``iterations`` has an entry for each run of a model within the request. The counts above it are the sum of the entries
-  of type ``message``. Every other entry is *not* in the counts above: compaction runs the same model once more and is
-  added here; a run of another model (an advisor, a fallback) is a part of its own, with the price of that model.
+  of type ``message``, or more if a client added up several requests. Every other entry is *not* in the counts above:
+  compaction runs the same model once more and is added here; a run of another model (an advisor, a fallback) is a part
+  of its own, with the price of that model.
 - ``speed: fast`` has a price of its own: it is the served mode. The tier for batches and committed capacity is in
   ``service_tier``, and ``inference_geo`` is the serving region.
 """
@@ -146,8 +147,14 @@ def _read_iterations(
         if entry.get("type") == "message":
             messages.update(run._asdict())
     if any(count != everything[name] for name, count in top._asdict().items()):
-        for name, count in top._asdict().items():
-            require_total(name, count, {"the messages of iterations": messages[name]})
+        stated = top._asdict()
+        rest = {name: count - messages[name] for name, count in stated.items()}
+        if min(rest.values()) < 0 or not messages.total():
+            for name, count in stated.items():
+                require_total(name, count, {"the messages of iterations": messages[name]})
+        elif any(rest.values()):  # Claude Code adds up its turns, and keeps the iterations of the last one
+            notes.warn("iterations contain a part of the counts above them, which are billed")
+            runs.setdefault(model, []).append(_Run(**rest))
     totals = {name: _Run._make(map(sum, zip(*found, strict=True))) for name, found in runs.items()}
     own = totals.pop(model, _Run(0, 0, 0, 0, 0))
     return own, {str(name): run for name, run in totals.items() if any(run)}

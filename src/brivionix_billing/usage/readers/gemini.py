@@ -88,8 +88,10 @@ def read_usage(usage: dict[str, Any], response: dict[str, Any]) -> UsageFields:
         if counts.get(usual) is None and live in counts:
             counts[usual] = counts.pop(live)
     notes.list_unknown("usageMetadata", counts, _KNOWN)
-    if counts.get("promptTokenCount") is None and not response.get("candidates") and counts.get("totalTokenCount"):
-        counts = {**counts, "promptTokenCount": counts["totalTokenCount"]}
+    if counts.get("promptTokenCount") is None and counts.get("totalTokenCount"):
+        others = sum(read_count(counts, name) for name in _COUNTS[1:4])
+        if others or not response.get("candidates"):
+            counts["promptTokenCount"] = _rest_of_total(counts, others, notes)
     prompt = require_count("promptTokenCount", counts.get("promptTokenCount"))
     tools, candidates, thoughts, cached = (read_count(counts, name) for name in _COUNTS[1:5])
     parts = {
@@ -132,6 +134,15 @@ def read_usage(usage: dict[str, Any], response: dict[str, Any]) -> UsageFields:
         estimated=is_estimated(usage),
         notes=notes,
     )
+
+
+def _rest_of_total(counts: Mapping[str, Any], others: int, notes: NotesBuilder) -> int:
+    """Return the prompt, which is not stated, as what the total has beyond the other counts."""
+    total = require_count("totalTokenCount", counts["totalTokenCount"])
+    rest = max(total - others, 0)
+    if others:
+        notes.warn(f"promptTokenCount is missing: the {rest} tokens of totalTokenCount {total} that no count explains")
+    return rest
 
 
 def _to_camel_case(usage: dict[str, Any]) -> dict[str, Any]:

@@ -47,12 +47,15 @@ _DETAILS: Final = {
 }
 """Key of the tokens by modality -> the key of their total, and modality -> argument of ``Usage``."""
 _SEARCHES: Final = {"google_search": "web_search_calls", "google_maps": "maps_search_calls"}
+_FIRST_NAMES: Final = {"total_reasoning_tokens": "total_thought_tokens"}
 _KNOWN: Final = frozenset({*_TOTALS, *_DETAILS, "total_tokens", "grounding_tool_count", ESTIMATED_KEY})
 
 
 def read_usage(usage: dict[str, Any], response: dict[str, Any]) -> UsageFields:
     """Read the usage object of an interaction."""
     notes = NotesBuilder()
+    if "total_thought_tokens" not in usage and "total_reasoning_tokens" in usage:  # the first version
+        usage = {_FIRST_NAMES.get(name, name): value for name, value in usage.items()}
     notes.list_unknown("usage", usage, _KNOWN)
     totals = {name: read_count(usage, name) for name in _TOTALS}
     prompt, tools, output, thoughts, cached = totals.values()

@@ -36,8 +36,9 @@ from brivionix_billing.usage.parsing import (
     require_object,
     require_total,
 )
-from brivionix_billing.usage.response_context import count_images
+from brivionix_billing.usage.response_context import count_images, has_embeddings
 from brivionix_billing.usage.token_details import (
+    CACHE_PLACES,
     CACHED_MODALITIES,
     CHAT_KEYS,
     DETAIL_KEYS,
@@ -51,6 +52,7 @@ from brivionix_billing.usage.token_details import (
     read_input_details,
     read_modalities_beside,
     read_output_details,
+    read_searches,
     singular_key,
 )
 from brivionix_billing.usage.tool_calls import (
@@ -71,7 +73,8 @@ _VENDOR_KEYS: Final = frozenset(
         *TOOL_USAGE_KEYS,
         *DETAIL_KEYS,
         *MODALITIES_BESIDE,
-        *("prompt_cache_miss_tokens", "context_details", "service_tier", "speed", "inference_geo"),
+        *("prompt_cache_miss_tokens", "context_details", "cached_tokens_details", "service_tier"),
+        *("speed", "inference_geo"),
         ESTIMATED_KEY,
     }
 )
@@ -164,7 +167,7 @@ def _read_strict(usage: dict[str, Any], response: dict[str, Any], keys: FormatKe
         usage, keys = merge_formats(usage, keys, other, notes)
     input_tokens, output = usage[keys.input], usage.get(keys.output)
     if output is None:
-        output = _embedding_output(keys.output, usage, input_tokens)
+        output = _embedding_output(keys.output, usage, input_tokens, response)
     input_tokens, output = require_count(keys.input, input_tokens), require_count(keys.output, output)
     known = keys.all | _VENDOR_KEYS | {singular_key(keys.input_details), singular_key(keys.output_details)}
     notes.list_unknown("usage", usage, known)
@@ -181,13 +184,17 @@ def _read_strict(usage: dict[str, Any], response: dict[str, Any], keys: FormatKe
     stated_total = {keys.input: input_tokens, keys.output: output}
     if usage.get("usage_semantic") == "anthropic":
         input_tokens += cached + written  # new-api passes Anthropic's counts on, and says so
-    beside = _counts_beside(total, input_tokens + output, reasoning, counts)
+    beside = _counts_beside(total, input_tokens + output, reasoning, counts, usage.get("image_tokens"))
     if "reasoning" in beside:
         output += reasoning
     if "audio" in beside:
         input_tokens += counts["audio_input_tokens"]
+    if "image" in beside:
+        input_tokens += counts["image_input_tokens"]
     if not beside:
-        notes.check_total("usage.total_tokens", total, stated_total, (input_tokens + output,))
+        connectors = usage.get("connector_tokens")  # of Mistral's conversations, unaccounted by themselves
+        also = (input_tokens + output + connectors,) if type(connectors) is int else ()
+        notes.check_total("usage.total_tokens", total, stated_total, (input_tokens + output, *also))
     if reasoning > output:
         path = f"usage.{keys.output_details}.reasoning_tokens"
         notes.warn(f"{path} {reasoning} is more than {keys.output} {output}, which is billed")
@@ -197,7 +204,14 @@ def _read_strict(usage: dict[str, Any], response: dict[str, Any], keys: FormatKe
 
     tool_usage = read_tool_usage(response, notes)
     item_calls = count_billable_calls(items) if items else {}
-    calls = {**item_calls, **tool_usage.calls, **(read_reported_calls(usage, notes) or {})}
+    searches = read_searches(of_input)
+    calls = {**item_calls, **searches, **tool_usage.calls, **(read_reported_calls(usage, notes) or {})}
+    if searches and calls["web_search_calls"] != searches["web_search_calls"]:
+        notes.list_number(f"usage.{keys.input_details}.web_search_requests", searches["web_search_calls"])
+    places = require_object("cached_tokens_details", usage.get("cached_tokens_details"))
+    notes.list_unknown("usage.cached_tokens_details", places, CACHE_PLACES)
+    for name in CACHE_PLACES:
+        notes.list_contained(f"usage.cached_tokens_details.{name}", places.get(name, 0), cached)
     context = require_object("context_details", usage.get("context_details"))
     for name, whole in (("input_tokens", input_tokens), ("output_tokens", output)):
         notes.list_contained(f"usage.context_details.{name}", context.get(name), whole)
@@ -220,16 +234,22 @@ def _read_strict(usage: dict[str, Any], response: dict[str, Any], keys: FormatKe
     )
 
 
-def _counts_beside(total: Any, stated: int, reasoning: int, counts: dict[str, int]) -> frozenset[str]:
+def _counts_beside(total: Any, stated: int, reasoning: int, counts: dict[str, int], images: Any) -> frozenset[str]:
     """Return the counts that the total shows to be beside the prompt or the completion.
+
+    ``images`` are image tokens that stand beside the totals, as in multimodal embeddings of DashScope.
 
     Reasoning comes first. If the same number of audio tokens stands beside the prompt instead, more audio than prompt
     is a contradiction, so that no total is explained by the wrong count.
     """
     if type(total) is not int or total <= stated:
         return frozenset()
-    beside = {"reasoning": reasoning, "audio": counts.get("audio_input_tokens", 0)}
-    for names in (("reasoning",), ("audio",), ("reasoning", "audio")):
+    beside = {
+        "reasoning": reasoning,
+        "audio": counts.get("audio_input_tokens", 0),
+        "image": counts.get("image_input_tokens", 0) if images == counts.get("image_input_tokens") else 0,
+    }
+    for names in (("reasoning",), ("audio",), ("reasoning", "audio"), ("image",)):
         if all(beside[name] for name in names) and total == stated + sum(beside[name] for name in names):
             return frozenset(names)
     return frozenset()
@@ -242,8 +262,8 @@ def _check_misses(usage: dict[str, Any], input_tokens: int) -> None:
         require_total("prompt_tokens", input_tokens, {"prompt_cache_hit_tokens": hit, "prompt_cache_miss_tokens": miss})
 
 
-def _embedding_output(name: str, usage: dict[str, Any], input_tokens: object) -> int:
-    """Return 0: an embedding has no output tokens, as its total shows."""
-    if usage.get("total_tokens") == input_tokens:
+def _embedding_output(name: str, usage: dict[str, Any], input_tokens: object, response: dict[str, Any]) -> int:
+    """Return 0: an embedding has no output tokens, as its total or the response shows."""
+    if usage.get("total_tokens") == input_tokens or has_embeddings(response):
         return 0
     raise BillingError("invalid_usage", f"{name} is missing from a usage with the keys {format_keys(usage)}")

@@ -40,13 +40,17 @@ _QUANTITIES: Final = {
     "characters": "input_characters",
     "usage_characters": "input_characters",
     "duration": "audio_input_seconds",
-    "video_duration": "video_output_seconds",
     "pages_processed": "pages",
+    "rerank_units": "queries",
 }
+_VIDEO_OUTPUT: Final = ("output_video_duration", "video_duration")
+_VIDEO_INPUT: Final = "input_video_duration"
+_VIDEO_KEYS: Final = (*_VIDEO_OUTPUT, _VIDEO_INPUT, "video_count")
+"""Keys of a usage object whose ``duration`` is that of a video."""
 _COMPUTE_TIME: Final = "predict_time"
-_FREE_KEYS: Final = ("doc_size_bytes", "video_count")
-"""Keys of numbers without a price: the size of a document, the number of the videos whose seconds are stated."""
-VENDOR_KEYS: Final = (*_TOKENS, *_QUANTITIES, _COMPUTE_TIME)
+_FREE_KEYS: Final = ("doc_size_bytes", "video_count", "width", "height", "SR")
+"""Keys of numbers without a price: sizes, and the number of the videos whose seconds are stated."""
+VENDOR_KEYS: Final = (*_TOKENS, *_QUANTITIES, *_VIDEO_OUTPUT, _VIDEO_INPUT, _COMPUTE_TIME)
 """Keys by which such a usage object is recognised, where no other format has them."""
 
 
@@ -56,7 +60,7 @@ def read_vendor_counts(usage: dict[str, Any], response: dict[str, Any]) -> Usage
     own = ("reasoning_output_tokens", "tokens_cached", ESTIMATED_KEY, _COMPUTE_TIME)
     contained = ("output_tokens", "total_tokens") if "generated_images" in usage else ()
     notes.list_unknown("usage", usage, (*VENDOR_KEYS, *_FREE_KEYS, *own, *contained))
-    priced = any(usage.get(name) for name in (*_TOKENS, *_QUANTITIES))
+    priced = any(usage.get(name) for name in (*_TOKENS, *_QUANTITIES, *_VIDEO_OUTPUT, _VIDEO_INPUT))
     for name in (*_FREE_KEYS, *contained, *((_COMPUTE_TIME,) if priced else ())):
         if usage.get(name):
             notes.warn(f"{name} {show_number(usage[name])} has no price beside the other quantities")
@@ -66,8 +70,11 @@ def read_vendor_counts(usage: dict[str, Any], response: dict[str, Any]) -> Usage
             counts[argument] = read_whole_count(usage, name)
     if counts.get("output_tokens") and "input_tokens" not in counts:
         raise BillingError("invalid_usage", "the usage has output tokens, but no input; ask for the details of both")
+    is_video = any(usage.get(name) is not None for name in _VIDEO_KEYS)
+    if is_video:
+        counts |= _read_video_seconds(usage, notes)
     for name, argument in _QUANTITIES.items():
-        if usage.get(name) is not None:
+        if usage.get(name) is not None and not (is_video and name == "duration"):
             if argument in counts:
                 notes.list_number(f"usage.{name}", usage[name])
             else:
@@ -82,6 +89,21 @@ def read_vendor_counts(usage: dict[str, Any], response: dict[str, Any]) -> Usage
         **_served(usage, response),
         notes=notes,
     )
+
+
+def _read_video_seconds(usage: dict[str, Any], notes: NotesBuilder) -> dict[str, Decimal | int]:
+    """Return the seconds of videos, by argument of ``Usage``. ``duration`` is that of the output, or of both."""
+    seconds = {
+        name: read_quantity(name, usage[name], "video_output_seconds")
+        for name in (*_VIDEO_OUTPUT, _VIDEO_INPUT, "duration")
+        if usage.get(name) is not None
+    }
+    duration, received = seconds.pop("duration", None), seconds.pop(_VIDEO_INPUT, 0)
+    name, output = next(iter(seconds.items()), ("duration", duration or 0))
+    for other, value in (*seconds.items(), ("duration", duration)):
+        if value not in (None, output, output + received) and other != name:
+            notes.list_number(f"usage.{other}", usage[other])
+    return {"video_output_seconds": output, "video_input_seconds": received}
 
 
 def read_images(usage: dict[str, Any], response: dict[str, Any]) -> UsageFields:
