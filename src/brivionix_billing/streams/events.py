@@ -59,7 +59,7 @@ def reader_for_event(event: Mapping[str, Any], name: str) -> type[StreamReader] 
 
 
 def inner_events(event: Mapping[str, Any]) -> list[Any]:
-    """Return the event inside a chunk of Bedrock's InvokeModel; else the event itself.
+    """Return the event inside a chunk of Bedrock's InvokeModel or of Code Assist; else the event itself.
 
     boto3 decodes its bytes. A caller that reads the frames itself has them in Base64, with or without ``chunk``.
     """
@@ -69,6 +69,9 @@ def inner_events(event: Mapping[str, Any]) -> list[Any]:
         data = b64decode(data, validate=True)
     if isinstance(data, bytes):
         return [parse_event_json(data)[0]]
+    response = event.get("response")
+    if isinstance(response, dict) and isinstance(response.get("candidates"), list) and "type" not in event:
+        return [response]  # Gemini's Code Assist
     return [event]
 
 

@@ -120,11 +120,13 @@ class SseParser:
 
     @property
     def unfinished_bytes(self) -> int:
-        """Bytes of a JSON value without framing that is not whole: of a response that was cut, or is no JSON."""
+        """Bytes of an event or of a JSON value without framing that is not whole: of a stream that was cut."""
         if self._skipping:
             return 0
-        head = b"" if self._data or not self._partial_line else self._partial_line[0].lstrip()
-        return self._size + self._partial_size if self._raw or head.startswith((b"{", b"[")) else 0
+        head = b"".join(self._partial_line[:8])[:32].lstrip() if self._partial_line else b""
+        field, value = _split_field(head)
+        has_data = bool(self._data) or head.startswith((b"{", b"[")) or (field == b"data" and bool(value.strip()))
+        return self._size + self._partial_size if self._raw or has_data else 0
 
     def _is_foreign_part(self) -> bool:
         head = self._partial_line[0][:1] if self._partial_line else b""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from brivionix_billing.errors import BillingError, escape_unprintable, safe_repr
+from brivionix_billing.streams.aws_frames import AwsFrames
 from brivionix_billing.streams.estimate import estimate_usage
 from brivionix_billing.streams.events import (
     event_error,
@@ -85,8 +86,10 @@ class StreamUsage:
         "_counter",
         "_error",
         "_event_count",
+        "_frames",
         "_further_warnings",
         "_input_count",
+        "_max_event_bytes",
         "_reader",
         "_readers",
         "_request",
@@ -117,6 +120,8 @@ class StreamUsage:
             self._request, detail = None, f" ({describe_error(error)})"
         self._counter = FallbackCounter(counter, self._request or {})
         self._sse = SseParser(max_event_bytes)
+        self._max_event_bytes = max_event_bytes
+        self._frames: AwsFrames | None = None
         self._readers: dict[type[StreamReader], StreamReader] = {}
         self._reader: StreamReader | None = None
         self._byte_count = 0
@@ -206,7 +211,12 @@ class StreamUsage:
         elif isinstance(piece, bytes | bytearray | memoryview):
             data = memoryview(piece).tobytes()
         if data is not None:
+            if not self._byte_count and data.startswith(b"\0"):
+                self._frames = AwsFrames(self._max_event_bytes)  # no text begins so
             self._byte_count += len(data)
+            if self._frames is not None:
+                self._feed_frames(self._frames, data)
+                return
             for event in self._sse.feed(data):
                 self._handle_frame(event)
             for _ in range(self._sse.pop_oversize_count()):
@@ -218,6 +228,17 @@ class StreamUsage:
             self._handle_event(to_plain_event(piece), "", type(piece).__name__)
         else:
             self._handle_frame(frame)
+
+    def _feed_frames(self, frames: AwsFrames, data: bytes) -> None:
+        for event in frames.feed(data):
+            if event:
+                self._handle_event(event, "", "frame")
+            else:
+                self._unknown_size += 1
+                self._warn("a binary frame has no JSON object")
+        if frames.is_broken:
+            self._unknown_size = max(self._unknown_size, self._byte_count)
+            self._warn("a binary frame has a wrong checksum or size; what follows it is not read")
 
     def _reported(self, reader: StreamReader) -> StreamResult:
         body = reader.body()
@@ -271,6 +292,8 @@ class StreamUsage:
 
     def _estimate(self, why: str | None = None) -> StreamResult:
         has_foreign = self._unknown_size or self._sse.foreign_bytes or self._sse.unfinished_bytes
+        if self._frames is not None:
+            has_foreign = has_foreign or self._frames.unfinished_bytes
         if self._reader is None and self._error is None and has_foreign:
             return self._unreadable()
         estimate = estimate_usage(self._reader, self._request, self._counter, self._input_count)
@@ -285,7 +308,9 @@ class StreamUsage:
         answered = has_output or has_usage or has_started
         warnings = (*self.warnings, *estimate.warnings)
         # Quantities were stated, and none of them could be read: that is not "nothing to bill".
-        unreadable = reader is not None and reader.states_quantities and not estimate.usage.meters
+        unreadable = reader is not None and (
+            (reader.states_quantities and not estimate.usage.meters) or (reader.has_media and not has_output)
+        )
         return StreamResult(
             estimate.body, True, reason, warnings, answered, unreadable=unreadable, _usage=estimate.usage
         )

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from brivionix_billing.streams.reader import StreamReader, arguments_text, bounded_value, content_text, index_or
 from brivionix_billing.streams.text_buffer import TextBuffer
+from brivionix_billing.usage.response_context import reduce_trace
 
 __all__ = ["EVENTS", "BedrockReader"]
 
@@ -46,6 +47,9 @@ class BedrockReader(StreamReader):
             self._context = {
                 key: bounded_value(metadata[key]) for key in ("serviceTier", "performanceConfig") if key in metadata
             }
+            trace = reduce_trace(metadata.get("trace"))
+            if trace:
+                self._context["trace"] = trace
             self._update_usage(metadata.get("usage"))
         if "messageStop" in event:
             self.ended = True

@@ -26,7 +26,9 @@ _TEXT_KEYS: Final = (
     *("tool_plan", "arguments", "transcript", "thought", "refusal"),
 )
 """Keys of texts that the model has written."""
-_REASON_KEYS: Final = ("finish_reason", "stop_reason", "completionReason", "done_reason")
+_MEDIA_KEYS: Final = ("b64_json", "partial_image_b64", "audio")
+"""Keys of images and of speech in Base64."""
+_REASON_KEYS: Final = ("finish_reason", "stop_reason", "completionReason", "done_reason", "FinishReason")
 _NO_REASONS: Final = (None, "", "not_finished", "null")
 """Values of a reason before the end: of watsonx, and of DashScope, which writes null as a text."""
 _FINAL_ENDINGS: Final = (
@@ -55,6 +57,8 @@ class OtherReader(StreamReader):
             self._update_served(part, "model_id" if "model_id" in part else "model")
         for found in _billable_parts(event):
             self._merge(found)
+        if any(isinstance(part.get(key), str) and part[key] for part in _parts(event) for key in _MEDIA_KEYS):
+            self.has_media = True
         text = event_text(event)
         if text and not _repeats(event):
             self.text_buffer.add("text", text)
@@ -146,7 +150,7 @@ def _is_final(event: Mapping[str, Any], name: str) -> bool:
     if isinstance(kind, str) and kind.endswith(_FINAL_ENDINGS) and not kind.endswith(("content-end", "start-end")):
         return True
     for part in _parts(event):
-        for each in (part, *_first_of(part.get("results")), *_first_of(part.get("choices"))):
+        for each in (part, *_first_of(part.get("results")), *_first_of(part.get("choices") or part.get("Choices"))):
             if any(each.get(key) not in _NO_REASONS for key in _REASON_KEYS):
                 return True
     return False
