@@ -147,35 +147,29 @@ class LocatedUsage(NamedTuple):
 
 def read_usage(body: object) -> UsageFields:
     """Read the usage in ``body``; see :meth:`Usage.from_response`."""
-    try:
-        fields = _read_frequent(body)
+    try:  # the formats that nearly all bodies have, without a further call
+        if type(body) is dict:
+            usage = body.get("usage")
+            if type(usage) is dict:
+                if not (
+                    "usageMetadata" in body
+                    or "usage_metadata" in body
+                    or "meta" in body
+                    or "quantities" in usage
+                    or body.get("object") == "batch"
+                ):
+                    if "prompt_tokens" in usage:  # nearly every body, by the shortest way
+                        return openai.read_plain(usage, body, CHAT_KEYS, ()) or openai.read_chat(usage, body)
+                    if "input_tokens" in usage and "amazon-bedrock-trace" not in body:
+                        return detect_format(usage).reader(usage, body)
+            elif usage is None and _CUSTOM_KEY not in body:
+                if body.get("prompt_tokens") is not None:
+                    return openai.read_chat(body, {})
+                if body.get("input_tokens") is not None:
+                    return detect_format(body).reader(body, {})
     except BillingError:
-        fields = None  # it may have to be unwrapped, or its numbers to be converted
-    return read_located_usage(body) if fields is None else fields
-
-
-def _read_frequent(body: object) -> UsageFields | None:
-    """Read a body of the formats that nearly all bodies have; return ``None`` for any other."""
-    if type(body) is dict:
-        usage = body.get("usage")
-        if type(usage) is dict:
-            if not (
-                "usageMetadata" in body
-                or "usage_metadata" in body
-                or "meta" in body
-                or "quantities" in usage
-                or body.get("object") == "batch"
-            ):
-                if "prompt_tokens" in usage:  # nearly every body, by the shortest way
-                    return openai.read_plain(usage, body, CHAT_KEYS, ()) or openai.read_chat(usage, body)
-                if "input_tokens" in usage and "amazon-bedrock-trace" not in body:
-                    return detect_format(usage).reader(usage, body)
-        elif usage is None and _CUSTOM_KEY not in body:
-            if body.get("prompt_tokens") is not None:
-                return openai.read_chat(body, {})
-            if body.get("input_tokens") is not None:
-                return detect_format(body).reader(body, {})
-    return None
+        pass  # it may have to be unwrapped, or its numbers to be converted
+    return read_located_usage(body)
 
 
 def read_located_usage(body: object, conventions: Conventions | None = None) -> UsageFields:
