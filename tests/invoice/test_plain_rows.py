@@ -145,3 +145,12 @@ def test_duplicates_at_any_distance(tmp_path: Path) -> None:
     assert found == summary(tmp_path, book, None, None, by_line=True)
     assert [each.line for each in found["duplicates"]] == [1001]
     assert [each.line for each in found["rejected"]] == [1000, 1002]
+
+
+def test_accounts_and_counts_that_begin_with_nothing(tmp_path: Path) -> None:
+    """Rows without their first count, and others with it, have the records of the usual path."""
+    book, path = PriceBook.load(ROOT / "pricing.yaml"), tmp_path / "usage.parquet"
+    table = plain_table(60)
+    counts = pa.array([None if index % 3 else index for index in range(60)], pa.int64())
+    write(table.append_column("cache_read_tokens", counts), path)
+    assert summary(path, book, None, None, by_line=False) == summary(path, book, None, None, by_line=True)

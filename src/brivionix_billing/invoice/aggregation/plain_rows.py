@@ -12,6 +12,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import starmap
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from brivionix_billing.errors import BillingError
@@ -73,6 +74,8 @@ class _Group(NamedTuple):
     """In microseconds since 1970."""
     last: int
     sums: list[int]
+    stated: list[int]
+    """In how many rows each count is stated."""
 
 
 @contextmanager
@@ -168,13 +171,17 @@ class PlainRows:
         if reader.dimensions is not None:
             kind |= {name: sql for name in _SPLIT_COLUMNS if (sql := record.column(name)) is not None}
         self._kind = kind
+        self._grouped = (*kind, *rater.layout.keys)
+        """The columns whose values are those of :attr:`_key`, by the names of this library."""
         self._key = [*(f"_bq{index}" for index in range(len(kind))), *query.class_columns]
         """The columns that decide what a row costs, and who pays."""
+        self._factors = {meter: rater.layout.disjoint(meter) for meter in rater.layout.meters}
+        """The quantity of each meter as a sum of counts."""
         self._kinds: dict[tuple[Any, ...], _Kind | None] = {}
         twice = self._create_repeated()
         self._ctes = self._marked(is_repeated=bool(twice))
         self._groups, self._classes, others = self._group()
-        connection.execute("CREATE TEMP TABLE _b_leaves (account VARCHAR, request_id VARCHAR, leaf BLOB)")
+        connection.execute("CREATE TEMP TABLE _b_leaves (_b_account VARCHAR, _b_id VARCHAR, _b_leaf BLOB)")
         self._has_others = others or sum(group.requests for group in self._groups) < count
         if not self._has_others:  # all rows were found to be plain, so the tests need not be repeated
             self._ctes += ", _b_usual AS (SELECT * REPLACE (TRUE AS _b_plain) FROM _b_kept)"
@@ -197,7 +204,7 @@ class PlainRows:
             scope = f"_b_time >= {ends[0]} AND _b_time < {ends[1]}"
         if self._reader.account is not None:
             scope += f" AND {self._kind['account']} = {text_literal(self._reader.account)}"
-        plain = f"_b_ok AND {self._record.is_safe}"
+        plain = f"_b_ok AND {self._record.is_safe(self._grouped)}"
         if is_repeated:
             plain += f" AND hash({self._record.request_id}) NOT IN (SELECT h FROM _b_repeated)"
         kinds = ", ".join(f"{sql} AS _bq{index}" for index, sql in enumerate(self._kind.values()))
@@ -209,13 +216,18 @@ class PlainRows:
     def _group(self) -> tuple[list[_Group], dict[tuple[Any, ...], RowClass], bool]:
         """Return the sums of plain rows, their classes, and whether there are rows that only look plain."""
         width = len(self._key)
-        counts = ", ".join(f"CAST(sum({name}) AS HUGEINT)" for name in self._query.count_names)
+        names = self._query.count_names
+        sums = [f"CAST(sum({name}) AS HUGEINT)" for name in names]
+        sums += [f"count({count.stated_sql})" for count in self._rater.layout.counts]
         found = self._connection.execute(
             f"{self._ctes} SELECT {', '.join(self._key)}, _b_in, CASE WHEN _b_in THEN {self._query.label('day')} END, "
-            f"count(*), min(_b_time), max(_b_time), {counts} FROM _b_marked WHERE _b_plain GROUP BY ALL"
+            f"{', '.join(['count(*), min(_b_time), max(_b_time)', *sums])} FROM _b_marked WHERE _b_plain GROUP BY ALL"
         ).fetchall()
+        middle = width + 5
+        end = middle + len(names)
         groups = [
-            _Group._make([row[:width], *row[width : width + 5], list(map(int, row[width + 5 :]))]) for row in found
+            _Group._make([row[:width], *row[width:middle], list(map(int, row[middle:end])), list(row[end:])])
+            for row in found
         ]
         start = len(self._kind)
         classes = self._rater.resolve({group.key[start:] for group in groups})
@@ -242,12 +254,12 @@ class PlainRows:
         texts = tuple(key[:-2])
         if texts not in self._kinds:
             layout = self._rater.layout
-            names = [*self._kind, *layout.keys]
-            values = dict(zip(names, texts, strict=True)) | _EXAMPLE | {count.argument: 0 for count in layout.counts}
+            found = dict(zip(self._grouped, texts, strict=True))
+            values = found | _EXAMPLE | {count.argument: 0 for count in layout.counts}
             line = self._columns.line([values.get(name) for name in self._columns.names])
             record = next(read_records([line], conventions=self._reader.book.conventions), None)
             kind = None
-            if isinstance(record, Record):
+            if isinstance(record, Record) and all(starmap(self._record.is_safe_value, found.items())):
                 dimensions = self._reader.dimensions
                 split = () if dimensions is None else dimensions.values(record, line)
                 kind = _Kind(record.origin.account, record.estimated, split)
@@ -271,7 +283,7 @@ class PlainRows:
         """Add billed records of the usual path."""
         import pyarrow as pa
 
-        found = pa.table({"account": [account] * len(ids), "request_id": ids, "leaf": pa.array(leaves, pa.binary())})
+        found = pa.table({"_b_account": [account] * len(ids), "_b_id": ids, "_b_leaf": pa.array(leaves, pa.binary())})
         self._connection.from_arrow(found).insert_into("_b_leaves")
 
     def add_to(self, usage: AggregatedUsage, on_leaves: LeafCallback | None, progress: ProgressCallback | None) -> None:
@@ -309,10 +321,9 @@ class PlainRows:
 
     def _billed(self, card: RateCard, group: _Group) -> Mapping[str, int]:
         """Return the billed quantities of a group. They are linear in its sums."""
-        layout = self._rater.layout
-        sums = {meter: sum(map(int.__mul__, layout.disjoint(meter), group.sums)) for meter in layout.meters}
+        sums = {meter: sum(map(int.__mul__, factors, group.sums)) for meter, factors in self._factors.items()}
         basic = [sums.pop(meter, 0) for meter in ("input", "cache_read", "output")]
-        index = layout.index_of("input_tokens")
+        index = self._rater.layout.index_of("input_tokens")
         others = tuple((meter, quantity) for meter, quantity in sums.items() if quantity)
         tokens = 0 if index is None else group.sums[index]
         usage = Usage.from_fields(make_fields(tokens, basic[0], basic[1], basic[2], 0, None, None, others))
@@ -339,17 +350,42 @@ class PlainRows:
             account.first = earliest if account.first is None else min(earliest, account.first)
             account.last = latest if account.last is None else max(latest, account.last)
 
+    def _present(self) -> set[str]:
+        """Return the columns in which no plain row lacks a value."""
+        names = {"at", "request_id"}
+        for index, name in enumerate(self._grouped):
+            if all(group.key[index] for group in self._groups):
+                names.add(name)
+        for index, count in enumerate(self._rater.layout.counts):
+            if all(group.stated[index] == group.requests for group in self._groups):
+                names.add(count.argument)
+        return names
+
     def _add_trees(
         self, usage: AggregatedUsage, on_leaves: LeafCallback | None, progress: ProgressCallback | None
     ) -> None:
         """Build the tree of each account over its plain rows and the other ones."""
+        import pyarrow as pa
+
         for account in usage.accounts.values():
             account.tree = RootBuilder()
-        leaf = f"unhex(sha256(chr(0) || {self._record.text}))"
+        if not usage.accounts:
+            return
+        listed = pa.table({"name": pa.array(usage.accounts, pa.string())})
+        self._connection.from_arrow(listed).create("_b_names")
+        self._connection.execute("CREATE TYPE _b_name AS ENUM (SELECT name FROM _b_names)")
+        leaf = f"unhex(sha256(concat(chr(0), {self._record.text(self._present())})))"
+        columns = [f"{self._kind['account']} AS _b_account", f"{self._record.request_id} AS _b_id"]
+        rows = f"SELECT *, {', '.join(columns)} FROM _b_usual WHERE _b_plain AND _b_in"
+        if self._has_others:
+            rows += " UNION ALL BY NAME FROM _b_leaves"
+            leaf = f"CASE WHEN _b_leaf IS NULL THEN {leaf} ELSE _b_leaf END"
+        # Numbers are sorted faster than texts. 128 bits of the hash order like all 256, as no two ids share them.
         found = self._connection.sql(
-            f"{self._ctes}, _b_billed AS (SELECT {self._kind['account']} AS account, {self._record.request_id} "
-            f"AS request_id, {leaf} AS leaf FROM _b_usual WHERE _b_plain AND _b_in UNION ALL FROM _b_leaves) "
-            "SELECT account, request_id, leaf FROM _b_billed ORDER BY account, unhex(sha256(request_id))"
+            f"{self._ctes}, _b_billed AS ({rows}), _b_sorted AS (SELECT * EXCLUDE (_b_account), "
+            "CAST(_b_account AS _b_name) AS _b_account FROM _b_billed "
+            "ORDER BY CAST(_b_account AS _b_name), CAST(left(sha256(_b_id), 32) AS UUID)) "
+            f"SELECT _b_account, _b_id, {leaf} FROM _b_sorted"
         ).to_arrow_reader(_LEAVES)
         done = 0
         for batch in found:

@@ -7,7 +7,8 @@ list of fields of its own.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Container, Mapping
 from typing import Any, Final
 
 from brivionix_billing.canonical_json import canonical_json
@@ -40,10 +41,7 @@ class RecordSql:
         self._texts = [
             name for name in self._types if _has_mark(self._template, _MARK + name) and not self._is_special(name)
         ]
-        self._counts = {
-            count.argument: f"CASE WHEN {count.stated_sql} IS NOT NULL THEN CAST({_whole(count, index)} AS VARCHAR) END"
-            for index, count in enumerate(layout.counts)
-        }
+        self._counts = {count.argument: (count, _whole(count, index)) for index, count in enumerate(layout.counts)}
 
     def _is_special(self, name: str) -> bool:
         return name in ("at", "estimated", "usage") or any(count.argument == name for count in self._layout.counts)
@@ -83,9 +81,17 @@ class RecordSql:
             f"ELSE strftime({moment}, '%Y-%m-%dT%H:%M:%S.%f') END"
         )
 
-    @property
-    def is_safe(self) -> str:
-        """Whether the text of a row is written in SQL as the core writes it."""
+    def is_safe_value(self, name: str, value: str | None) -> bool:
+        """Return whether a value of a text column is written in SQL as the core writes it."""
+        if name not in self._texts or not value:
+            return True
+        return len(value) <= _MAX_LENGTH and re.fullmatch(_SAFE_TEXT, value) is not None
+
+    def is_safe(self, tested: Container[str]) -> str:
+        """Return whether the text of a row is written in SQL as the core writes it.
+
+        The columns ``tested`` are left out, because their few values are tested by :meth:`is_safe_value`.
+        """
         tests = [
             f"regexp_full_match({self.request_id}, {text_literal(_SAFE_ID)})",
             f"strlen({self.request_id}) <= {_MAX_LENGTH}",
@@ -93,7 +99,7 @@ class RecordSql:
         if self._types["at"] == "VARCHAR":
             tests.append(f"regexp_full_match({self._columns['at']}, {text_literal(_INSTANT)})")
         for name in self._texts:
-            if name != "request_id":
+            if name != "request_id" and name not in tested:
                 text = f"coalesce({self.column(name)}, '')"
                 tests.append(
                     f"strlen({text}) <= {_MAX_LENGTH} AND regexp_full_match({text}, {text_literal(_SAFE_TEXT)})"
@@ -103,31 +109,47 @@ class RecordSql:
                 tests.append(f"_b{index} % {10**count.places} = 0")
         return " AND ".join(tests)
 
-    @property
-    def text(self) -> str:
-        """The canonical text of a row."""
-        return self._sql(self._template)
+    def text(self, present: Container[str]) -> str:
+        """Return the canonical text of a row. No row lacks a value in the columns ``present``."""
+        return f"concat({', '.join(self._pieces(self._template, present))})"
 
-    def _sql(self, value: Any) -> str:
-        """Return a value of the template in SQL: ``NULL`` where the record does not have it."""
-        if isinstance(value, Mapping):
-            members = []
-            for key in sorted(value):
-                name = canonical_json(key).decode() + ":"
-                members.append(f"coalesce({text_literal(',' + name)} || {self._sql(value[key])}, '')")
-            return "('{' || substr(" + " || ".join(members) + ", 2) || '}')"
+    def _pieces(self, value: Any, present: Container[str]) -> list[str]:
+        """Return a value of the template as texts in SQL, which are joined. ``NULL`` is an empty one."""
+        if not isinstance(value, Mapping):
+            return [self._value(value, present)]
+        found: list[str] = []
+        for key in sorted(value):
+            name = text_literal("," + canonical_json(key).decode() + ":")
+            pieces = self._pieces(value[key], present)
+            found += [name, *pieces] if self._is_present(value[key], present) else [f"{name} || {pieces[0]}"]
+        if found and self._is_present(value[min(value)], present):
+            return [f"'{{' || substr({found[0]}, 2)", *found[1:], "'}'"]
+        return ["'{'", f"substr(concat('', {', '.join(found)}), 2)", "'}'"]
+
+    def _is_present(self, value: Any, present: Container[str]) -> bool:
+        """Return whether every row has a value of the template."""
+        if value is True:
+            return False
+        is_column = isinstance(value, str) and value.startswith(_MARK)
+        return not is_column or value.removeprefix(_MARK) in present
+
+    def _value(self, value: Any, present: Container[str]) -> str:
+        """Return a value of the template that is no object in SQL: ``NULL`` where the record does not have it."""
         if value is True:  # the mark of an estimate, which a record has only if it is true
             return f"CASE WHEN {self._columns['estimated']} THEN 'true' END"
         if not isinstance(value, str) or not value.startswith(_MARK):
             return text_literal(canonical_json(value).decode())
         name = value.removeprefix(_MARK)
         if name in self._counts:
-            return self._counts[name]
+            count, whole = self._counts[name]
+            text = f"CAST({whole} AS VARCHAR)"
+            return text if name in present else f"CASE WHEN {count.stated_sql} IS NOT NULL THEN {text} END"
         if name == "at":
             # isoformat() of Python ends with the offset, and a text stays as it is.
             ending = "Z" if self._types["at"] == "VARCHAR" else "+00:00"
-            return f"('\"' || ({self.at_text}) || {text_literal(ending)} || '\"')"
-        return f"('\"' || {self.column(name)} || '\"')"
+            return f"('\"' || ({self.at_text}) || {text_literal(ending + chr(34))})"
+        value = f"CAST({self._columns[name]} AS VARCHAR)" if name in present else self.column(name)
+        return f"('\"' || {value} || '\"')"
 
 
 def _whole(count: Count, index: int) -> str:
