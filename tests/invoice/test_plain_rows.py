@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from brivionix_billing import PriceBook
 from brivionix_billing.canonical_json import canonical_json
-from brivionix_billing.invoice import Header, aggregate_usage, build_invoice
+from brivionix_billing.errors import BillingError
+from brivionix_billing.invoice import Header, aggregate_usage, build_inclusion_proof, build_invoice, seal
 from brivionix_billing.invoice.aggregation.dimensions import Dimensions
 from brivionix_billing.invoice.aggregation.reader import ChunkReader
 from brivionix_billing.tables import TableOptions, open_usage
@@ -145,6 +146,32 @@ def test_duplicates_at_any_distance(tmp_path: Path) -> None:
     assert found == summary(tmp_path, book, None, None, by_line=True)
     assert [each.line for each in found["duplicates"]] == [1001]
     assert [each.line for each in found["rejected"]] == [1000, 1002]
+
+
+@pytest.mark.parametrize("request_id", ["req_7", "missing", "\udc80"])
+def test_proofs_of_tables(request_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proof from a Parquet file is that of the same rows read one by one, and reads no row by itself."""
+    book, path = PriceBook.load(ROOT / "pricing.yaml"), tmp_path / "usage.parquet"
+    write(plain_table(100), path)
+    with open_usage(str(path), TableOptions()) as lines:
+        account = aggregate_usage(lines, book, OCTOBER).accounts["a"]
+    header = Header(
+        account="a", period=OCTOBER, period_name="2026-10", issued=OCTOBER.end, series="S", number=1, issuer="I"
+    )
+    bill = seal(build_invoice(account, header, book))
+    slow = proof(bill, path, book, request_id, by_line=True)
+    assert isinstance(slow, dict) is (request_id == "req_7")
+    monkeypatch.setattr(ChunkReader, "read", None)
+    assert proof(bill, path, book, request_id, by_line=False) == slow
+
+
+def proof(bill: dict[str, Any], path: Path, book: PriceBook, request_id: str, *, by_line: bool) -> Any:
+    """Return a proof, or the message of the error."""
+    with open_usage(str(path), TableOptions()) as lines:
+        try:
+            return build_inclusion_proof(bill, iter(list(lines)) if by_line else lines, book, request_id)
+        except BillingError as error:
+            return error.message
 
 
 def test_accounts_and_counts_that_begin_with_nothing(tmp_path: Path) -> None:

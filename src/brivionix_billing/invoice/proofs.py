@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from brivionix_billing.canonical_json import canonical_json, loads_strict
@@ -13,7 +13,6 @@ from brivionix_billing.invoice.signing import SignatureState
 from brivionix_billing.merkle import inclusion_proof, leaf_hash, merkle_root, root_from_proof
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.times import Period
-from brivionix_billing.usage.record_file import Record, read_records
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -35,7 +34,6 @@ def build_inclusion_proof(
         raise BillingError("not_in_bill", f"{document['id']} has no records; use the bill that it corrects")
     leaves: list[bytes] = []
     leaf_index: int | None = None
-    records: list[bytes] = []
 
     def collect(_: str, partition_leaves: list[bytes], ids: list[str]) -> None:
         nonlocal leaf_index
@@ -43,17 +41,10 @@ def build_inclusion_proof(
             leaf_index = len(leaves) + ids.index(request_id)
         leaves.extend(partition_leaves)
 
-    def watch() -> Iterator[bytes]:
-        needle = request_id.encode("utf-8", "surrogatepass")
-        for line in lines:
-            # An id may be written with escapes, so a line with a backslash is parsed as well.
-            if (needle in line or b"\\" in line) and _request_id_of_line(line) == request_id:
-                records.append(line)
-            yield line
-
     parsed_period = Period.parse(period["name"], period["zone"])
-    aggregate_usage(watch(), book, parsed_period, account=document["customer"]["account"], on_leaves=collect)
-    if leaf_index is None or not records:
+    account = document["customer"]["account"]
+    usage = aggregate_usage(lines, book, parsed_period, account=account, on_leaves=collect, watch=request_id)
+    if leaf_index is None or not usage.watched:
         raise BillingError(
             "not_in_bill", f"the usage file has no request {safe_repr(request_id)} that {document['id']} bills"
         )
@@ -64,16 +55,11 @@ def build_inclusion_proof(
     return {
         "schema": PROOF_SCHEMA,
         "document": {"id": document["id"], "hash": document["hash"]},
-        "record": loads_strict(records[0], "the record"),
+        "record": loads_strict(usage.watched[0], "the record"),
         "leaf_index": leaf_index,
         "tree_size": len(leaves),
         "path": [node.hex() for node in inclusion_proof(leaves, leaf_index)],
     }
-
-
-def _request_id_of_line(line: bytes) -> str | None:
-    record = next(read_records([line]), None)
-    return record.request_id if isinstance(record, Record) else None
 
 
 def check_inclusion_proof(

@@ -146,6 +146,8 @@ class AggregatedUsage:
     duplicates: list[Duplicate] = field(default_factory=list)
     """At most the first thousand."""
     duplicate_count: int = 0
+    watched: list[bytes] = field(default_factory=list)
+    """The lines of the request that the caller watches."""
 
     def account(self, name: str) -> AccountUsage:
         """Return the usage of an account, which is empty at first."""

@@ -8,7 +8,7 @@ account's Merkle tree.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from itertools import groupby
 from operator import itemgetter
@@ -37,7 +37,7 @@ from brivionix_billing.invoice.aggregation.reader import (
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating import RateCard
 from brivionix_billing.times import Period, parse_instant
-from brivionix_billing.usage.record_file import RejectedRecord
+from brivionix_billing.usage.record_file import Record, RejectedRecord, read_records
 
 __all__ = [
     "TREE_SCHEME",
@@ -71,6 +71,7 @@ def aggregate_usage(
     dimensions: Dimensions | None = None,
     comparison: Comparison | None = None,
     on_notes: NoteCallback | None = None,
+    watch: str | None = None,
 ) -> AggregatedUsage:
     """Read a usage file once, and add it up by account.
 
@@ -78,7 +79,7 @@ def aggregate_usage(
     record that cannot be billed, which states the reason. ``on_leaves`` is called with (account, leaf hashes, request
     ids) of billed records in tree order, once or more per account. ``progress`` is called with (lines, bytes) read so
     far. Buckets are split by ``dimensions``. ``comparison`` also prices every billed request in other price books, and
-    ``on_notes`` is called with its notes.
+    ``on_notes`` is called with its notes. The lines of the request with the id ``watch`` are kept.
 
     ``workers`` is a number of additional processes. They import the calling script, so it must keep its own work
     under ``if __name__ == "__main__"``.
@@ -91,10 +92,37 @@ def aggregate_usage(
                     plain.other_chunks(), None
                 )
                 plain.add_to(usage, on_leaves, progress)
+                if watch is not None and _is_unicode(watch):
+                    usage.watched += (line for line in plain.find_lines(watch) if _request_id_of(line) == watch)
                 return usage
-    return _Aggregator(period, account, on_rejected, on_leaves, on_notes).run(
+    watched: list[bytes] = []
+    if watch is not None:
+        lines = _watch(lines, watch, watched)
+    usage = _Aggregator(period, account, on_rejected, on_leaves, on_notes).run(
         read_chunks(lines, reader, workers), progress
     )
+    usage.watched = watched
+    return usage
+
+
+def _watch(lines: Iterable[bytes], request_id: str, watched: list[bytes]) -> Iterator[bytes]:
+    """Yield lines, and keep those of one request."""
+    needle = request_id.encode("utf-8", "surrogatepass")
+    for line in lines:
+        # An id may be written with escapes, so a line with a backslash is parsed as well.
+        if (needle in line or b"\\" in line) and _request_id_of(line) == request_id:
+            watched.append(line)
+        yield line
+
+
+def _request_id_of(line: bytes) -> str | None:
+    record = next(read_records([line]), None)
+    return record.request_id if isinstance(record, Record) else None
+
+
+def _is_unicode(text: str) -> bool:
+    """Return whether a text has no lone surrogates, which no table has."""
+    return text == text.encode("utf-8", "replace").decode()
 
 
 class _PartitionRequests:

@@ -279,6 +279,12 @@ class PlainRows:
         while batch := found.fetchmany(_LINES):
             yield self._reader.read([self._columns.line(row[1:]) for row in batch], [row[0] for row in batch])
 
+    def find_lines(self, request_id: str) -> Iterator[bytes]:
+        """Yield the rows with a request id, as lines of a usage file."""
+        names = ", ".join(map(quote, self._names))
+        query = f"SELECT {names} FROM frame WHERE {self._record.request_id} = ? ORDER BY _b_line"
+        yield from map(self._columns.line, self._connection.execute(query, [request_id]).fetchall())
+
     def add_leaves(self, account: str, leaves: list[bytes], ids: list[str]) -> None:
         """Add billed records of the usual path."""
         import pyarrow as pa
