@@ -13,12 +13,11 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import uvicorn
-from starlette.applications import Starlette
 
 from brivionix_billing import BillingError, PriceBook
 from brivionix_billing.ledger import Ledger
 
-from .app import create_app
+from .app import GatewayApp, create_app
 from .config import Config, parse_config
 from .demo import demo_instructions, open_demo_ledger, refuse_demo_tokens
 from .http_protocol import guarded_by
@@ -118,7 +117,7 @@ def _allow_connections(wanted: int) -> int:
 class _Server(uvicorn.Server):
     """A server that prints an announcement after its startup, and ends open requests itself when it stops."""
 
-    def __init__(self, config: uvicorn.Config, app: Starlette, stop_seconds: int, announcement: str) -> None:
+    def __init__(self, config: uvicorn.Config, app: GatewayApp, stop_seconds: int, announcement: str) -> None:
         super().__init__(config)
         self._app, self._stop_seconds, self._announcement = app, stop_seconds, announcement
 
@@ -133,7 +132,7 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         # While uvicorn waits for its connections, so that clients get an answer instead of a broken connection.
-        closing = asyncio.create_task(self._app.state.gateway.billing.close(self._stop_seconds))
+        closing = asyncio.create_task(self._app.gateway.billing.close(self._stop_seconds))
         await super().shutdown(sockets)
         await closing
 

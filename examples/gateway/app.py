@@ -3,70 +3,58 @@
 from __future__ import annotations
 
 import logging
-import secrets
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from datetime import time as time_of_day
-from functools import partial
 from typing import Any, Final
 
 from starlette.applications import Starlette
 from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from brivionix_billing import BillingError
-from brivionix_billing.gateway import GatewayError, describe_exception, from_billing_error
+from brivionix_billing.gateway import Api, GatewayError, describe_exception, from_billing_error
 from brivionix_billing.times import Period
 
-from .service import Gateway
+from .service import API_PATHS, Gateway
 from .web import SECURITY_HEADERS, error_response
 
-__all__ = ["create_app"]
+__all__ = ["GatewayApp", "create_app"]
 
 _LOG: Final = logging.getLogger("gateway")
 _MAX_USAGE: Final = timedelta(days=100)
 """Maximum period of a query of the usage: others wait for the ledger meanwhile."""
 _MAX_REQUESTS: Final = 100
 """Maximum number of requests in a page."""
+_COMPLETIONS: Final[dict[str, Api]] = {prefix + path: api for api, path in API_PATHS.items() for prefix in ("/v1", "")}
 Handler = Callable[[Gateway, Request], Awaitable[Response]]
 
 
-class HeadersMiddleware:
-    """Gives every request an id, and every response its headers.
+def _with_headers(send: Send, id: str) -> Send:
+    """Add the headers of every response: the id of the request, and that it may not be cached or taken for a page."""
 
-    The id is in the scope for the ledger, and ``x-request-id`` for the client. No response may be cached or taken for
-    a page.
-    """
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = [pair for pair in message["headers"] if pair[0] not in SECURITY_HEADERS]
+            message["headers"] = [*headers, *SECURITY_HEADERS.items(), (b"x-request-id", id.encode())]
+        await send(message)
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request. The id is generated here: with ids from clients, two requests could have the same id."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        scope["request_id"] = id = _new_id()
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = [pair for pair in message["headers"] if pair[0] not in SECURITY_HEADERS]
-                message["headers"] = [*headers, *SECURITY_HEADERS.items(), (b"x-request-id", id.encode())]
-            await send(message)
-
-        await self._app(scope, receive, send_with_headers)
+    return send_with_headers
 
 
 def _new_id() -> str:
-    """Return an id that begins with the time: the ledger's database stores ids in order, and changes fewer pages."""
-    return f"req_{time.time_ns():016x}{secrets.token_hex(8)}"
+    """Return an id that begins with the time: the ledger's database stores ids in order, and changes fewer pages.
+
+    With ids from clients, two requests could have the same id.
+    """
+    return f"req_{time.time_ns():016x}{os.urandom(8).hex()}"
 
 
 async def models(gateway: Gateway, request: Request) -> Response:
@@ -138,40 +126,71 @@ async def health(gateway: Gateway, _request: Request) -> Response:
     return JSONResponse({"status": await gateway.probe.check()})
 
 
-def create_app(make: Callable[[], Gateway]) -> Starlette:
+class GatewayApp(Starlette):
+    """The ASGI application. Its :attr:`gateway` exists while it serves.
+
+    Requests to models, which are nearly all, are spared Starlette's router and middleware.
+    """
+
+    gateway: Gateway
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request. Its id is ``request_id`` in the scope, and ``x-request-id`` for the client."""
+        if scope["type"] == "http":
+            scope["request_id"] = id = _new_id()
+            send = _with_headers(send, id)
+            api = _COMPLETIONS.get(scope["path"])
+            if api is not None:
+                response = await self._complete(Request(scope, receive), api)
+                await response(scope, receive, send)
+                return
+        await super().__call__(scope, receive, send)
+
+    async def _complete(self, request: Request, api: Api) -> Response:
+        if request.method != "POST":
+            return await _http_error(request, HTTPException(405))
+        try:
+            return await self.gateway.handle_completion(request, api)
+        except Exception as error:
+            return _error_response(error, request)
+
+
+def _error_response(error: Exception, request: Request) -> Response:
+    if isinstance(error, BillingError):
+        return error_response(from_billing_error(error), request)
+    if isinstance(error, GatewayError):
+        return error_response(error, request)
+    if isinstance(error, ClientDisconnect):
+        return Response(status_code=400)  # no one reads it
+    # Caught here, so that the response still gets its request id.
+    _LOG.error("%s failed: %s", request.scope["request_id"], describe_exception(error))
+    return error_response(GatewayError(500, "internal_error", "The gateway failed."), request)
+
+
+def create_app(make: Callable[[], Gateway]) -> GatewayApp:
     """Return the ASGI application. ``make`` is called where its event loop runs."""
-    gateways: list[Gateway] = []
 
     @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        gateways.append(gateway := make())
-        app.state.gateway = gateway
-        await gateway.open()
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        app.gateway = make()
+        await app.gateway.open()
         try:
             yield
         finally:
-            await gateway.close()
+            await app.gateway.close()
 
     def bound(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
         async def handle(request: Request) -> Response:
             try:
-                return await handler(gateways[-1], request)
-            except (BillingError, GatewayError, HTTPException, ClientDisconnect):
+                return await handler(app.gateway, request)
+            except HTTPException:
                 raise
             except Exception as error:
-                # Caught here, so that the response still gets its request id.
-                _LOG.error("%s failed: %s", request.scope["request_id"], describe_exception(error))
-                return error_response(GatewayError(500, "internal_error", "The gateway failed."), request)
+                return _error_response(error, request)
 
         return handle
 
     paths: list[tuple[str, str, Handler]] = [
-        ("POST", "/chat/completions", partial(Gateway.handle_completion, api="chat")),
-        ("POST", "/responses", partial(Gateway.handle_completion, api="responses")),
-        ("POST", "/messages", partial(Gateway.handle_completion, api="anthropic")),
-        ("POST", "/embeddings", partial(Gateway.handle_completion, api="embeddings")),
-        ("POST", "/images/generations", partial(Gateway.handle_completion, api="images")),
-        ("POST", "/audio/transcriptions", partial(Gateway.handle_completion, api="transcriptions")),
         ("GET", "/models", models),
         ("GET", "/models/{model:path}", model),
         ("GET", "/balance", balance),
@@ -179,31 +198,16 @@ def create_app(make: Callable[[], Gateway]) -> Starlette:
         ("GET", "/requests", requests),
         ("GET", "/health", health),
     ]
-    return Starlette(
+    app = GatewayApp(
         routes=[
             Route(prefix + path, bound(handler), methods=[method])
             for prefix in ("/v1", "")
             for method, path, handler in paths
         ],
-        middleware=[Middleware(HeadersMiddleware)],
-        exception_handlers={
-            BillingError: _billing_error,
-            GatewayError: _gateway_error,
-            HTTPException: _http_error,
-            ClientDisconnect: _client_disconnected,
-        },
+        exception_handlers={HTTPException: _http_error},
         lifespan=lifespan,
     )
-
-
-async def _billing_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, BillingError)
-    return error_response(from_billing_error(error), request)
-
-
-async def _gateway_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, GatewayError)
-    return error_response(error, request)
+    return app
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
@@ -214,7 +218,3 @@ async def _http_error(request: Request, error: Exception) -> Response:
     }
     code, message = messages.get(error.status_code, ("invalid_request", "The request is not valid."))
     return error_response(GatewayError(error.status_code, code, message), request)
-
-
-async def _client_disconnected(_request: Request, _error: Exception) -> Response:
-    return Response(status_code=400)  # the client has disconnected

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from io import BytesIO
 from typing import Any, Final, TypeVar
 
 import aiohttp
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -33,11 +34,11 @@ from .ledger_probe import LedgerProbe
 from .provider_client import ProviderAnswer, form_data
 from .web import answer_response, body_pieces, parse_form
 
-__all__ = ["Gateway"]
+__all__ = ["API_PATHS", "Gateway"]
 
 _LOG: Final = logging.getLogger("gateway")
 T = TypeVar("T")
-_PATHS: Final[dict[Api, str]] = {
+API_PATHS: Final[dict[Api, str]] = {
     "chat": "/chat/completions",
     "responses": "/responses",
     "anthropic": "/messages",
@@ -81,6 +82,9 @@ class Gateway:
             max_buffered_bytes=config.max_buffered_bytes,
         )
         self.probe = LedgerProbe(self.billing)
+        bases = {"anthropic": config.anthropic}
+        self._urls = {api: bases.get(api, config.upstream) + path for api, path in API_PATHS.items()}
+        self._forwarded = {name.encode(): name for name in config.forwarded_headers}
         self._queries: Counter[str] = Counter()
         """By account, its queries of usage and requests in progress."""
         # Nothing of the environment: a proxy of it must not see customers' requests. No cookies: they would be shared.
@@ -121,9 +125,9 @@ class Gateway:
         )
 
         async def send(admitted: AdmittedRequest) -> UpstreamAnswer:
-            url, data, headers = self.upstream_request(admitted, request.headers)
+            data, headers = self.upstream_request(admitted, request.headers)
             try:
-                found = await self.client.post(url, data=data, headers=headers, allow_redirects=False)
+                found = await self.client.post(self._urls[api], data=data, headers=headers, allow_redirects=False)
             except _NOT_SENT as error:
                 raise NotSentError from error
             return ProviderAnswer(found)
@@ -131,28 +135,25 @@ class Gateway:
         return answer_response(await self.billing.forward(admitted, send))
 
     def upstream_request(
-        self, admitted: AdmittedRequest, headers: Mapping[str, str]
-    ) -> tuple[str, bytes | BytesIO | aiohttp.FormData, dict[str, str]]:
-        """Return URL, body and headers for the provider: what was counted, the gateway's key, few of the client's."""
-        config = self.config
+        self, admitted: AdmittedRequest, headers: Headers
+    ) -> tuple[bytes | BytesIO | aiohttp.FormData, dict[str, str]]:
+        """Return body and headers for the provider: what was counted, the gateway's key, few of the client's."""
+        config, forwarded = self.config, self._forwarded
         own = {
             "accept": "text/event-stream" if admitted.streamed else "application/json",
             "accept-encoding": "identity",  # pieces are forwarded as they arrive, and are read on the way
-            **{name: value for name, value in headers.items() if name in config.forwarded_headers},
+            **{forwarded[name]: value.decode("latin-1") for name, value in headers.raw if name in forwarded},
         }
         if admitted.api == "anthropic":
-            base, own = config.anthropic, {"anthropic-version": "2023-06-01", **own, "x-api-key": config.anthropic_key}
-        else:
-            base = config.upstream
-            if config.upstream_key:
-                own["authorization"] = f"Bearer {config.upstream_key}"
-        url = f"{base}{_PATHS[admitted.api]}"
+            own = {"anthropic-version": "2023-06-01", **own, "x-api-key": config.anthropic_key}
+        elif config.upstream_key:
+            own["authorization"] = f"Bearer {config.upstream_key}"
         if admitted.api == "transcriptions":
-            return url, form_data(admitted.request), own
+            return form_data(admitted.request), own
         own["content-type"] = "application/json"
         # A large body is read piece by piece, so that other requests are served between two pieces.
         body = admitted.body
-        return url, BytesIO(body) if len(body) > _LARGE_BYTES else body, own
+        return BytesIO(body) if len(body) > _LARGE_BYTES else body, own
 
     async def balance(self, token: ApiToken) -> dict[str, Any]:
         """Return the balance of a token's account, what the token may spend, and the limits by window, if any."""

@@ -127,12 +127,18 @@ class PreparedRequest(NamedTuple):
         return self._replace(request={key: value for key, value in self.request.items() if not _is_long(value)})
 
     def admitted(
-        self, id: str, at: datetime, token: ApiToken, api: Api, counters: CounterPool, upstream: str | None
+        self,
+        id: str,
+        at: datetime,
+        token: ApiToken,
+        api: Api,
+        counters: CounterPool,
+        upstream: str | None,
+        tags: Mapping[str, str] | None = None,
     ) -> AdmittedRequest:
         """Return the request as one that may be sent as soon as its worst case is held."""
-        return AdmittedRequest(
-            id, at, token, api, *self, counters.get(self.model), upstream, counters.conventions(upstream)
-        )
+        counter, conventions = counters.get(self.model), counters.conventions(upstream)
+        return AdmittedRequest(id, at, token, api, *self, counter, upstream, conventions, tags)
 
 
 def prepare_request(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -177,7 +176,7 @@ class GatewayBilling:
             content = await read_content(body, slot, self.limits, require_credits, wait_pace, parse)
             size = body_size(content)
             prepared = await self._count(content, size, api, token, at)
-            admitted = replace(prepared.admitted(id, at, token, api, self.counters, upstream), tags=tags)
+            admitted = prepared.admitted(id, at, token, api, self.counters, upstream, tags)
             await self._hold(admitted)
         except BaseException:
             slot.leave()

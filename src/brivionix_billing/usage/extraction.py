@@ -58,6 +58,9 @@ def _name_value(value: Any) -> Any:
 
 def _to_json_value(value: Any, depth: int = 0) -> Any:
     """Convert to JSON data. A value that JSON cannot hold becomes a list of its text: neither a count nor a name."""
+    kind = type(value)
+    if kind is int or kind is str or value is None or kind is bool:  # most values
+        return value
     if isinstance(value, dict | list | tuple):
         if depth > _MAX_DEPTH:
             raise BillingError(
@@ -69,9 +72,9 @@ def _to_json_value(value: Any, depth: int = 0) -> Any:
         return [_to_json_value(item, depth + 1) for item in value]
     if isinstance(value, str):
         return str.__str__(value)  # enumerations of SDKs are strings as well
-    if value is None or type(value) in (bool, int) or (type(value) is float and math.isfinite(value)):
+    if kind is float and math.isfinite(value):
         return value
-    if type(value) is Decimal:
+    if kind is Decimal:
         number = decimal_to_json(value)
         if number is not None:
             return number
