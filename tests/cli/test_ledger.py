@@ -88,7 +88,7 @@ def test_no_password_is_shown() -> None:
 def test_the_environment_names_the_database(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """BRIVIONIX_LEDGER names the database if --db is not given."""
     monkeypatch.setenv("BRIVIONIX_LEDGER", "here.db")
-    assert run("ledger", "migrate")[:2] == (0, "sqlite:///here.db: version 0007 (new)\n")
+    assert run("ledger", "migrate")[:2] == (0, "sqlite:///here.db: version 0008 (new)\n")
     assert run("ledger", "migrate", "--db", "there.db")[0] == 0
     assert run("ledger", "open", "acct_1", "--id", "i")[0] == 0
     assert "acct_1" in run("ledger", "accounts")[1]
@@ -98,7 +98,7 @@ def test_the_environment_names_the_database(run: Run, monkeypatch: pytest.Monkey
 def test_migrate_again(command: LedgerCommand) -> None:
     """``migrate`` does not change a ledger of this version."""
     command.top_up("acct_1", "85", "evt_9", "2026-10-01")
-    assert command.run_ok("migrate") == "sqlite:///ledger.db: version 0007 (unchanged)\n"
+    assert command.run_ok("migrate") == "sqlite:///ledger.db: version 0008 (unchanged)\n"
     assert available(command) == 200
 
 
@@ -109,7 +109,7 @@ def test_migrate_from_version_1(run: Run) -> None:
     migrated = run("ledger", "migrate", "--db", "old.db")
     after = run("ledger", "verify", "--db", "old.db")
     assert (before[0], "[ledger_version]" in before[2]) == (2, True)
-    assert migrated[:2] == (0, "sqlite:///old.db: version 0007 (was 0001)\n")
+    assert migrated[:2] == (0, "sqlite:///old.db: version 0008 (was 0001)\n")
     assert (after[0], after[1].partition(":")[0]) == (0, "valid")
 
 
@@ -316,6 +316,31 @@ def test_refund_and_reverse(command: LedgerCommand) -> None:
     undo = ("reverse", "acct_1", "r3", "--reason", "bank refused", "--id")
     assert command.json(*undo, "v1")[0]["available"] == "70"
     assert command.error_code(*undo, "v2") == "not_reversible"
+
+
+def test_restricted_lots(command: LedgerCommand) -> None:
+    """Lots, balance and requests show a restriction and its effect; a name that matches nothing is an error."""
+    give = ("grant", "acct_1", "5", "--reason", "trial", "--at", "2026-10-01", "--priority", "10")
+    shown = command.run_ok(*give, "--only-model", "al*", "--only-tag", "team=x", "--id", "g")
+    assert "105 Credits available (5 of them restricted)" in shown
+    (row,) = command.json("balance", "acct_1", "--model", "alpha", "--tag", "team=x", "--tag", "a=b")
+    assert (row["available"], row["restricted"], row["usable"]) == ("105", "5", "105")
+    assert command.json("balance", "acct_1", "--model", "alpha")[0]["usable"] == "100"
+    lines = command.run_ok("lots", "acct_1").splitlines()
+    assert lines[-1].endswith("10  only models al*; only tags team=x")
+    lots = command.json("lots", "acct_1")
+    assert [lot["only"] for lot in lots] == [None, {"models": ["al*"], "tags": ["team=x"]}]
+    ledger = command.ledger()
+    ledger.hold("acct_1", "6", id="r", at=FIRST, model="alpha", tags={"team": "x"})
+    ledger.settle("r", "6", at=FIRST)
+    ledger.close()
+    assert command.json("requests", "acct_1")[0]["lots"] == {"g": "5", "evt_1": "1"}
+    (listed,) = csv.DictReader(command.run_ok("requests", "acct_1", "--format", "csv").splitlines())
+    assert json.loads(listed["lots"]) == {"g": "5", "evt_1": "1"}
+    assert command.error_code(*give, "--only-model", "gtp-*", "--id", "h") == "unknown_model"
+    assert command.error_code(*give, "--only-group", "hal", "--id", "h") == "unknown_group"
+    assert command.error_code(*give, "--only-tag", "team", "--id", "h") == "invalid_argument"
+    assert command.error_code("balance", "acct_1", "--tag", "team") == "invalid_argument"
 
 
 def test_change_expiry(command: LedgerCommand) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from brivionix_billing import BillingError, Payable
-from brivionix_billing.ledger import Entry, Ledger
+from brivionix_billing.ledger import Entry, Ledger, Restriction
 from brivionix_billing.times import Period
 from brivionix_billing.topup import Quote
 from exports_kit import check_exports
@@ -30,6 +30,7 @@ CREDITS = st.one_of(
 HELD = st.one_of(
     st.integers(1, 20).map(str), st.sampled_from(["0", "0.00585", "33.333333333333333333", "all", "all and more"])
 )
+MODELS = st.sampled_from([None, None, "a", "b"])
 TOKENS = st.sampled_from([None, None, "free", "tight"])
 SHARES = st.sampled_from(["0", "0.5", "0.9", "1", "1.5", "4", "12"])
 TIMES = st.one_of(st.none(), st.integers(1, 500))
@@ -154,14 +155,23 @@ class Machine(RuleBasedStateMachine):
             lambda: self.model.receive(id, gross, paid_at, order, Fraction(at_once.credits)),
         )
 
-    @rule(credits=CREDITS, lasts=TIMES)
-    def grant(self, credits: str, lasts: int | None) -> None:
+    @rule(credits=CREDITS, lasts=TIMES, only=MODELS, priority=st.sampled_from([50, 50, 10, 90]))
+    def grant(self, credits: str, lasts: int | None, only: str | None, priority: int) -> None:
         id, now = self.new("lot"), self.model.now
         expires = None if lasts is None else now + lasts
         when = None if expires is None else later(expires)
         self.both(
-            lambda: self.ledger.grant("acct", credits, reason="gift", id=id, at=later(now), expires=when),
-            lambda: self.model.bring_in(id, Fraction(credits), None, expires),
+            lambda: self.ledger.grant(
+                "acct",
+                credits,
+                reason="gift",
+                id=id,
+                at=later(now),
+                expires=when,
+                only=None if only is None else Restriction(models=[only]),
+                priority=priority,
+            ),
+            lambda: self.model.bring_in(id, Fraction(credits), None, expires, model=only, priority=priority),
         )
 
     @rule(credits=CREDITS, up=st.booleans())
@@ -225,19 +235,22 @@ class Machine(RuleBasedStateMachine):
             lambda: self.model.reverse_charge(charge, None if credits is None else Fraction(credits)),
         )
 
-    @rule(credits=HELD, ttl=st.integers(1, 300), token=TOKENS)
-    def hold(self, credits: str, ttl: int, token: str | None) -> None:
-        self.held(credits, ttl, token)
+    @rule(credits=HELD, ttl=st.integers(1, 300), token=TOKENS, model=MODELS)
+    def hold(self, credits: str, ttl: int, token: str | None, model: str | None) -> None:
+        self.held(credits, ttl, token, model)
 
-    def held(self, credits: str, ttl: int, token: str | None) -> str:
+    def held(self, credits: str, ttl: int, token: str | None, model: str | None) -> str:
         id, now = self.new("hold"), self.model.now
         if credits.startswith("all"):
             self.model.tick()
-            credits = exact(self.model.available + (Fraction(1, 10**18) if credits != "all" else 0))
+            room = self.model.room(self.model.usable_by(model, now))
+            credits = exact(room + (Fraction(1, 10**18) if credits != "all" else 0))
         amount = credits
         self.both(
-            lambda: self.ledger.hold("acct", amount, id=id, at=later(now), ttl=timedelta(seconds=ttl), token=token),
-            lambda: self.model.hold(id, Fraction(amount), ttl, token),
+            lambda: self.ledger.hold(
+                "acct", amount, id=id, at=later(now), ttl=timedelta(seconds=ttl), token=token, model=model
+            ),
+            lambda: self.model.hold(id, Fraction(amount), ttl, token, model),
         )
         return id
 
@@ -246,10 +259,10 @@ class Machine(RuleBasedStateMachine):
     def settle(self, data: st.DataObject, share: str) -> None:
         self.settled(data.draw(st.sampled_from(sorted(self.model.holds))), share)
 
-    @rule(credits=HELD, token=TOKENS, share=SHARES, seconds=st.sampled_from([0, 1, 1, 1, 40]))
-    def request(self, credits: str, token: str | None, share: str, seconds: int) -> None:
+    @rule(credits=HELD, token=TOKENS, share=SHARES, seconds=st.sampled_from([0, 1, 1, 1, 40]), model=MODELS)
+    def request(self, credits: str, token: str | None, share: str, seconds: int, model: str | None) -> None:
         """Hold, and settle in time or after the hold expired."""
-        id = self.held(credits, 30, token)
+        id = self.held(credits, 30, token, model)
         self.model.now += seconds
         if id in self.model.holds:
             self.settled(id, share)
@@ -387,6 +400,10 @@ class Machine(RuleBasedStateMachine):
         assert (repeated.hash, repeated.credits, repeated.lot_changes) == (entry.hash, entry.credits, entry.lot_changes)
         assert tables(self.ledger) == before
 
+    @property
+    def restricts(self) -> bool:
+        return any(lot.model and lot.remaining for lot in self.model.lots)
+
     def currency(self, lot: str) -> str:
         row = next(row for row in self.ledger.lots("acct") if row.id == lot)
         return row.paid.currency if row.paid else "CNY"
@@ -398,6 +415,12 @@ class Machine(RuleBasedStateMachine):
         assert Fraction(has.available) == self.model.available >= 0
         assert Fraction(has.held) == self.model.held
         assert Fraction(has.owed) == self.model.owed >= 0
+        now = self.model.now
+        assert Fraction(has.available - has.restricted) == self.model.room(self.model.usable_by(None, now))
+        if self.restricts:
+            usable = self.ledger.balance("acct", at=later(now), model="a").usable
+            assert usable is not None
+            assert Fraction(usable) == self.model.room(self.model.usable_by("a", now))
         for limit in self.ledger.limits("acct", at=later(self.model.now)) if self.model.limits else ():
             assert Fraction(limit.used) == self.model.limits[limit.name].used(self.model.now) >= 0
 

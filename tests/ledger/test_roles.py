@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from brivionix_billing import Payable
-from brivionix_billing.ledger import Ledger
+from brivionix_billing.ledger import Ledger, Restriction
 from brivionix_billing.times import Period
 from ledger_kit import BOOK, NOW, body, charge, later, payment, quote, refused
 from paths import ROOT
@@ -65,6 +65,9 @@ def work(ledger: Ledger, name: str) -> None:
         ledger.hold(name, "1", id=f"{name}-{number}", token=f"token-{name}", at=NOW)
     ledger.settle(f"{name}-0", charge(), usage=body(), at=NOW)
     ledger.release(f"{name}-1", at=NOW)
+    ledger.grant(name, "1", id=f"only-{name}", reason="trial", at=NOW, only=Restriction(tags=["a=b"]), priority=1)
+    ledger.hold(name, "0.5", id=f"{name}-tag", tags={"a": "b"}, at=NOW)
+    ledger.settle(f"{name}-tag", "0.5", at=NOW)
     ledger.change_token(f"token-{name}", id=f"off-{name}", enabled=False, at=NOW)
     ledger.create_order(name, quote("17"), id=f"order-{name}", at=NOW, expires=later(60), tax=Payable(323, "CNY"))
     paid = payment("20.23", 1, f"order-{name}", "rmb")

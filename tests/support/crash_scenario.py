@@ -22,7 +22,7 @@ from sqlalchemy import event
 
 import ledger_kit as kit
 from brivionix_billing import Payable
-from brivionix_billing.ledger import Ledger
+from brivionix_billing.ledger import Ledger, Restriction
 from brivionix_billing.ledger.database.tables import METADATA
 from profiles import sampled
 
@@ -91,6 +91,12 @@ def day() -> list[Operation]:
         lambda led: led.change_expiry(
             "acct", "gift-2", expires=at(145), reason="wrong", author="Ada", id="longer", at=at(136)
         ),
+        lambda led: led.grant(
+            "acct", "2", reason="trial", id="mini", at=at(136), only=Restriction(models=["m*"]), priority=10
+        ),
+        lambda led: led.hold("acct", "2.5", id="r8", at=at(137), model="mini", tags={"team": "x"}),
+        lambda led: led.settle("r8", "2.25", at=at(138)),
+        lambda led: led.hold("acct", "0.1", id="r9", at=at(138), token="tok"),
         lambda led: led.hold(
             "acct", "0.5", id="r7", at=at(150), ttl=minute
         ),  # posts the expiry of the second gift first

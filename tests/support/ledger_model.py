@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import combinations
 from math import floor
 
 ZERO = Fraction(0)
@@ -20,6 +21,26 @@ def half_up(value: Fraction) -> int:
 def counted_amount(limit: ModelLimit, credits: Fraction) -> Fraction:
     """Return what a limit counts of a request for some Credits."""
     return credits if limit.unit == "credits" else Fraction(1)
+
+
+def smallest_rest(
+    usable: frozenset[str], needs: list[tuple[frozenset[str], Fraction]], left: dict[str, Fraction]
+) -> Fraction:
+    """Return the most that can be taken from ``usable``, so that each need can be met from the sources that it may use.
+
+    By Hall's theorem: for each set of needs, their sources must have enough for them.
+    """
+    kinds: dict[frozenset[str], Fraction] = {}
+    for sources, amount in needs:
+        if amount:
+            kinds[sources] = kinds.get(sources, ZERO) + amount
+    found = sum((left[source] for source in usable), ZERO)
+    for size in range(1, len(kinds) + 1):
+        for chosen in combinations(kinds, size):
+            sources = usable.union(*chosen)
+            rest = sum((left[source] for source in sources), ZERO) - sum((kinds[kind] for kind in chosen), ZERO)
+            found = min(found, rest)
+    return max(found, ZERO)
 
 
 class RefusedError(Exception):
@@ -45,6 +66,8 @@ class ModelLot:
     refunded: int = 0
     tax: int = 0
     tax_back: int = 0
+    model: str | None = None
+    priority: int = 50
 
     @property
     def worth(self) -> int:
@@ -103,6 +126,7 @@ class ModelHold:
     expires: int
     token: str | None
     state: str = "open"
+    model: str | None = None
     limits: list[ModelLimit] = field(default_factory=list)
 
     def end(self, state: str) -> None:
@@ -173,6 +197,17 @@ class Model:
     def lot(self, id: str) -> ModelLot:
         return next(lot for lot in self.lots if lot.id == id)
 
+    def usable_by(self, model: str | None, at: int) -> frozenset[str]:
+        """Return the lots that a request of a model at a time may use."""
+        lots = [lot for lot in self.lots if lot.expires is None or lot.expires > at]
+        return frozenset(lot.id for lot in lots if lot.model in (None, model))
+
+    def room(self, usable: frozenset[str], left: dict[str, Fraction] | None = None) -> Fraction:
+        """Return what a request may take from some lots, so that every hold can still be paid (Hall's theorem)."""
+        left = {lot.id: lot.remaining for lot in self.lots} if left is None else left
+        needs = [(self.usable_by(hold.model, hold.at), hold.credits) for hold in self.open]
+        return smallest_rest(usable, needs, left)
+
     def tick(self) -> None:
         """Apply due expiries."""
         for hold in sorted(self.open, key=lambda hold: (hold.expires, hold.id)):
@@ -185,32 +220,40 @@ class Model:
 
     def kept(self) -> list[tuple[ModelLot, Fraction]]:
         """Return expired lots with the Credits that they retain for holds made before their expiry."""
-        sum_kept, found = ZERO, []
+        found: list[tuple[ModelLot, Fraction]] = []
+        needs = {hold.id: hold.credits for hold in self.open}
         for lot in sorted(self.lots, key=lambda lot: lot.expires or 0):
             if self.is_expired(lot):
-                promised = sum((hold.credits for hold in self.open if hold.at < (lot.expires or 0)), ZERO)
-                keep = min(lot.remaining, max(ZERO, promised - sum_kept))
-                sum_kept += keep
-                found.append((lot, keep))
+                kept = [(self.holds_of(earlier), keep) for earlier, keep in found]
+                found.append((lot, min(lot.remaining, smallest_rest(self.holds_of(lot), kept, needs))))
         return found
+
+    def holds_of(self, lot: ModelLot) -> frozenset[str]:
+        """Return the open holds that may use a lot."""
+        return frozenset(hold.id for hold in self.open if lot.id in self.usable_by(hold.model, hold.at))
 
     def is_expired(self, lot: ModelLot) -> bool:
         return lot.expires is not None and lot.expires <= self.now
 
-    def use(self, amount: Fraction, good_at: int) -> Fraction:
-        """Consume lots: expired ones first, then by expiry, promotional before purchased, the oldest first."""
+    def use(self, amount: Fraction, good_at: int, model: str | None = None, *, every: bool = False) -> Fraction:
+        """Consume lots: expired ones first, then by priority, expiry, promotional before purchased, the oldest first.
+
+        No hold loses what only it can use.
+        """
         left = amount
+        usable = self.usable_by(model, good_at)
         for lot in sorted(self.lots, key=self.rank):
-            if lot.expires is None or lot.expires > good_at:
-                part = min(left, lot.remaining)
+            if lot.id in usable or (every and (lot.expires is None or lot.expires > good_at)):
+                part = min(left, self.room(frozenset([lot.id])))
                 lot.remaining -= part
                 lot.used += part
                 left -= part
         return amount - left
 
-    def rank(self, lot: ModelLot) -> tuple[bool, bool, int, bool, int]:
+    def rank(self, lot: ModelLot) -> tuple[bool, int, bool, int, bool, int]:
         return (
             not self.is_expired(lot),
+            lot.priority,
             lot.expires is None,
             lot.expires or 0,
             lot.coins is not None,
@@ -224,7 +267,7 @@ class Model:
         part = min(most, lot.used)
         lot.used -= part
         if self.is_expired(lot):
-            pays = min(part, self.owed)
+            pays = min(part, self.owed) if lot.model is None else ZERO
             self.owed -= pays
             lot.used += pays
             lot.expired += part - pays
@@ -263,7 +306,7 @@ class Model:
         lot = self.lot(id)
         if lot.returned == lot.credits:
             raise RefusedError("not_reversible")
-        self.shrink(lot.remaining)
+        self.shrink(lot, lot.remaining)
         if owe:
             self.owed += lot.used
         else:
@@ -279,20 +322,30 @@ class Model:
             raise RefusedError("lot_closed")
         lot.expires = expires
 
-    def shrink(self, taken: Fraction) -> None:
-        lack = taken - self.available
-        for hold in sorted(self.open, key=lambda hold: (hold.at, hold.id), reverse=True):
-            part = min(max(lack, ZERO), hold.credits)
-            hold.credits -= part
-            lack -= part
+    def shrink(self, lot: ModelLot, taken: Fraction) -> None:
+        """Shrink what cannot be paid any more, the oldest hold last."""
+        left = {each.id: each.remaining - (taken if each is lot else ZERO) for each in self.lots}
+        paid: list[tuple[frozenset[str], Fraction]] = []
+        for hold in sorted(self.open, key=lambda hold: (hold.at, hold.id)):
+            usable = self.usable_by(hold.model, hold.at)
+            hold.credits = min(hold.credits, smallest_rest(usable, paid, left))
+            paid.append((usable, hold.credits))
 
     def repay(self) -> None:
-        free = self.available - sum((lot.remaining - keep for lot, keep in self.kept()), ZERO)
-        if self.owed and free > 0:
-            self.owed -= self.use(min(self.owed, free), self.now)
+        self.owed -= self.use(self.owed, self.now)
 
-    def bring_in(self, id: str, credits: Fraction, coins: int | None, expires: int | None, tax: int = 0) -> None:
-        self.lots.append(ModelLot(id, credits, coins, expires, remaining=credits, tax=tax))
+    def bring_in(
+        self,
+        id: str,
+        credits: Fraction,
+        coins: int | None,
+        expires: int | None,
+        tax: int = 0,
+        model: str | None = None,
+        priority: int = 50,
+    ) -> None:
+        lot = ModelLot(id, credits, coins, expires, remaining=credits, tax=tax, model=model, priority=priority)
+        self.lots.append(lot)
         self.repay()
 
     def create_order(self, id: str, credits: Fraction, pay: int, tax: int, expires: int) -> None:
@@ -337,7 +390,7 @@ class Model:
         """Tax to pay back after an amount of money was."""
         return max(0, half_up(Fraction(lot.tax * lot.refunded, lot.coins or 1)) - lot.tax_back)
 
-    def hold(self, id: str, credits: Fraction, ttl: int, token: str | None) -> None:
+    def hold(self, id: str, credits: Fraction, ttl: int, token: str | None, model: str | None = None) -> None:
         if self.frozen:
             raise RefusedError("account_frozen")
         if token is not None:
@@ -349,12 +402,14 @@ class Model:
                     raise RefusedError("token_exhausted")
                 if of.spent + sum((h.credits for h in self.open if h.token == token), ZERO) + credits > of.limit:
                     raise RefusedError("token_limit")
-        if credits > self.available:
+        if credits > self.room(self.usable_by(model, self.now)):
             raise RefusedError("insufficient_credits")
         limits = self.limits_of(token)
         if any(limit.used(self.now) + counted_amount(limit, credits) > limit.amount for limit in limits):
             raise RefusedError("limit_reached")
-        self.holds[id] = ModelHold(id, credits, self.now, self.now + ttl, token, limits=limits)
+        if not any(lot.remaining and lot.model for lot in self.lots):
+            model = None  # the ledger does not store the model of a hold if the account has no restricted lots
+        self.holds[id] = ModelHold(id, credits, self.now, self.now + ttl, token, model=model, limits=limits)
         for limit in limits:
             limit.counts[id] = self.now, counted_amount(limit, credits)
 
@@ -377,15 +432,17 @@ class Model:
         hold.state = "settled"
         for limit in hold.limits:
             limit.counts[id] = hold.at, counted_amount(limit, amount)
-        self.charge(operation, amount, hold.token, good_at)
+        self.charge(operation, amount, hold.token, good_at, hold.model)
 
-    def charge(self, id: str, amount: Fraction, token: str | None, good_at: int | None = None) -> None:
+    def charge(
+        self, id: str, amount: Fraction, token: str | None, good_at: int | None = None, model: str | None = None
+    ) -> None:
         if self.frozen and good_at is None:  # without a hold
             raise RefusedError("account_frozen")
         for limit in self.limits_of(token) if good_at is None else ():
             limit.counts[id] = self.now, counted_amount(limit, amount)
         before = [lot.used for lot in self.lots]
-        self.owed += amount - self.use(min(amount, self.available), self.now if good_at is None else good_at)
+        self.owed += amount - self.use(amount, self.now if good_at is None else good_at, model)
         parts = [(lot.id, lot.used - was) for lot, was in zip(self.lots, before, strict=True)]
         self.charges[id] = ModelCharge([part for part in self.in_order(parts) if part[1]], amount, token)
         self.used += amount
@@ -403,7 +460,7 @@ class Model:
         lot = self.lot(id)
         if lot.coins is None or self.is_expired(lot):
             raise RefusedError("not_refundable")
-        most = min(lot.remaining, max(ZERO, self.available))
+        most = self.room(frozenset([lot.id]))
         before, short = lot.worth, min(0, lot.recognised)
         tax = None
         if coins is not None:
@@ -448,7 +505,7 @@ class Model:
         lot.tax_back += tax
         worth = lot.worth
         taken = lot.remaining if coins >= worth else self.bought_by(lot, coins)
-        self.shrink(taken)
+        self.shrink(lot, taken)
         lot.remaining -= taken
         lot.returned += taken
         back = ZERO
@@ -476,7 +533,7 @@ class Model:
         lot.refunded -= coins
         lot.tax_back -= tax
         if self.is_expired(lot):
-            pays = min(credits, self.owed)
+            pays = min(credits, self.owed) if lot.model is None else ZERO
             self.owed -= pays
             lot.used += pays
             lot.expired += credits - pays
@@ -485,13 +542,13 @@ class Model:
         self.repay()
 
     def take_out(self, credits: Fraction, id: str | None = None) -> None:
-        if credits > self.available:
+        if credits > self.room(frozenset(lot.id for lot in self.lots if not self.is_expired(lot))):
             raise RefusedError("insufficient_credits")
         if id is None:
-            self.use(credits, self.now)
+            self.use(credits, self.now, every=True)
             return
         lot = self.lot(id)
-        if self.is_expired(lot) or credits > lot.remaining:
+        if self.is_expired(lot) or credits > self.room(frozenset([id])):
             raise RefusedError("insufficient_credits")
         lot.remaining -= credits
         lot.used += credits

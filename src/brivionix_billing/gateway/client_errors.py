@@ -111,8 +111,8 @@ def from_billing_error(error: BillingError, limit_status: int = 429) -> GatewayE
         # 402 and not 429: clients retry a 429 automatically, and waiting brings no Credits.
         subject = "Your account has" if error.code == "insufficient_credits" else "The limit of this API token leaves"
         message = (
-            f"{subject} {format_plain(error.available)} Credits, and this request may cost up to "
-            f"{format_plain(error.needed)}. Top up, or allow fewer output tokens."
+            f"{subject} {format_plain(error.available)} Credits{' for this request' if error.restricted else ''}, and "
+            f"this request may cost up to {format_plain(error.needed)}. Top up, or allow fewer output tokens."
         )
     elif error.code in _CLIENT_SAFE_CODES:
         message = error.message

@@ -32,6 +32,7 @@ from brivionix_billing.ledger.posting.holds import DEFAULT_HOLD_TTL
 from brivionix_billing.ledger.received_payment import ReceivedPayment
 from brivionix_billing.ledger.reports import Balance, Lot, Order, Payment
 from brivionix_billing.ledger.requests import Request, RequestPage
+from brivionix_billing.ledger.restrictions import DEFAULT_PRIORITY, Restriction
 from brivionix_billing.ledger.statements import Movement, Statement, UsageLine
 from brivionix_billing.ledger.thread_pool import LedgerThreadPool
 from brivionix_billing.ledger.top_up_receipts import TopUpReceipt
@@ -40,6 +41,7 @@ from brivionix_billing.ledger.verification import Inconsistency
 __all__ = [
     "SUBACCOUNTS",
     "DEFAULT_HOLD_TTL",
+    "DEFAULT_PRIORITY",
     "Audit",
     "Balance",
     "CheckpointLog",
@@ -57,6 +59,7 @@ __all__ = [
     "ReceivedPayment",
     "Request",
     "RequestPage",
+    "Restriction",
     "ShortfallError",
     "SignedCheckpoint",
     "Statement",

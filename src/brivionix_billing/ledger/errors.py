@@ -18,17 +18,20 @@ __all__ = ["LimitReachedError", "ShortfallError"]
 class ShortfallError(BillingError):
     """An account (``insufficient_credits``) or the limit of a token (``token_limit``) does not cover an amount."""
 
-    def __init__(self, code: str, owner: str, needed: int, available: int) -> None:
-        self._arguments = (code, owner, needed, available)
+    def __init__(self, code: str, owner: str, needed: int, available: int, restricted: int = 0) -> None:
+        self._arguments = (code, owner, needed, available, restricted)
         available = max(0, available)
         self.needed: Decimal = units_to_credits(needed)
         self.available: Decimal = units_to_credits(available)
         self.shortfall: Decimal = units_to_credits(needed - available)
+        self.restricted: Decimal = units_to_credits(max(0, restricted))
+        """Further Credits, which only other requests may use, or which their holds need."""
         kind = "Credits available" if code == "insufficient_credits" else "Credits left of its limit"
         super().__init__(
             code,
             f"{owner} has {format_plain(self.available)} {kind}, but {format_plain(self.needed)} are needed: "
-            f"{format_plain(self.shortfall)} short",
+            f"{format_plain(self.shortfall)} short"
+            + (f"; {format_plain(self.restricted)} more are for other requests only" if self.restricted else ""),
         )
 
     def __reduce__(self) -> tuple[Any, ...]:

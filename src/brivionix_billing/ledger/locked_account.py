@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.ledger.coverage import Coverage
 from brivionix_billing.ledger.database.store import Row, Store
 from brivionix_billing.ledger.entry import Entry, EntryDraft, make_entry, purchase_terms
 from brivionix_billing.ledger.ids import require_id
@@ -18,8 +19,10 @@ from brivionix_billing.ledger.projections import (
     UsageRow,
     apply_lot_change,
     apply_postings,
+    apply_restricted,
     lot_value,
 )
+from brivionix_billing.ledger.restrictions import RequestScope
 from brivionix_billing.pricebook.lot_order import DEFAULT_LOT_ORDER
 
 __all__ = ["EntryDraft", "LockedAccount"]
@@ -49,8 +52,52 @@ class LockedAccount:
 
     @property
     def available(self) -> int:
-        """Units that can be spent."""
+        """Units that can be spent, by some requests or by all."""
         return self.row.balance - self.row.held
+
+    def usable(self, scope: RequestScope | None) -> int:
+        """Return the available units that a request can use; ``None``: any request, also one without a model.
+
+        Open holds stay covered by the lots that they may use.
+        """
+        if not self.row.restricted:
+            return self.available
+        lots = [lot for lot in self.lots if _may_use(scope, lot) and self._is_valid(lot, self.booked_at)]
+        return self._coverage().place(sum(lot.remaining for lot in lots), [lot.id for lot in lots])
+
+    def free_in(self, lot: LotRow) -> int:
+        """Return the units of a lot that no open hold needs."""
+        if not self.row.restricted:
+            return min(lot.remaining, max(0, self.available))
+        return self._coverage().take(lot.id, lot.remaining)
+
+    def _coverage(self) -> Coverage:
+        """Return the open holds, covered by the lots that they may use."""
+        coverage = Coverage({lot.id: lot.remaining for lot in self.lots if lot.remaining})
+        for hold in self.open_holds():
+            coverage.place(hold.credits, self._lots_of(hold))
+        return coverage
+
+    def uncovered_holds(self, lot: LotRow, removed: int) -> Iterator[tuple[HoldRow, int]]:
+        """Yield each open hold that ``removed`` units of a lot would leave without cover, and the units it would lack.
+
+        The newest holds lack them.
+        """
+        sources = {each.id: each.remaining for each in self.lots} | {lot.id: lot.remaining - removed}
+        coverage = Coverage(sources)
+        for hold in sorted(self.open_holds(), key=lambda hold: (hold.at, hold.id)):
+            missing = hold.credits - coverage.place(hold.credits, self._lots_of(hold))
+            if missing:
+                yield hold, missing
+
+    def _lots_of(self, hold: HoldRow) -> list[str]:
+        """Return the lots that may pay for a hold."""
+        scope = RequestScope.from_column(hold.scope)
+        return [lot.id for lot in self.lots if self._is_valid(lot, hold.at) and scope.may_use(lot.restriction)]
+
+    @staticmethod
+    def _is_valid(lot: LotRow, at: str) -> bool:
+        return lot.expires is None or lot.expires > at
 
     @property
     def lots(self) -> list[LotRow]:
@@ -138,6 +185,7 @@ class LockedAccount:
         self._new_rows.append(row)
         if isinstance(row, LotRow):
             self.lots.append(row)
+            apply_restricted(self.row, row, row.remaining)
 
     def mark_changed(self, row: Row) -> None:
         """Mark a row that is updated with the entry."""
@@ -152,19 +200,30 @@ class LockedAccount:
 
     def change_lot(self, draft: EntryDraft, lot: LotRow, kind: str, credits: int, money: int) -> None:
         """Change a lot as part of an entry."""
+        before = lot.remaining
         draft.lot_deltas.append(apply_lot_change(lot, kind, credits, money))
+        apply_restricted(self.row, lot, lot.remaining - before)
         if lot.currency is not None:
             draft.purchases[lot.id] = purchase_terms(lot)
         self.mark_changed(lot)
 
-    def consume_lots(self, draft: EntryDraft, amount: int, at: str) -> int:
-        """Consume up to ``amount`` from the lots that were usable at ``at``, in their order. Returns the amount."""
+    def consume_lots(self, draft: EntryDraft, amount: int, at: str, scope: RequestScope | None = None) -> int:
+        """Consume up to ``amount`` from the lots that were usable at ``at``, in their order. Returns the amount.
+
+        ``scope`` is that of the request; ``None`` consumes no restricted lots. In an account with restricted lots, open
+        holds stay covered by the lots that they may use.
+        """
         left = amount
+        coverage = self._coverage() if self.row.restricted and amount else None
         for lot in sort_for_consumption(self.lots, self.order, self.booked_at):
             if not left:
                 break
             if lot.remaining and (lot.expires is None or lot.expires > at):
                 part = min(lot.remaining, left)
+                if coverage is not None:
+                    part = coverage.take(lot.id, part) if _may_use(scope, lot) else 0
+                    if not part:
+                        continue
                 money = lot_value(lot, lot.remaining) - lot_value(lot, lot.remaining - part)
                 self.change_lot(draft, lot, "used", part, money)
                 left -= part
@@ -192,6 +251,12 @@ class LockedAccount:
 
     def _retained_for_holds(self, expired: Sequence[LotRow], holds: Sequence[HoldRow]) -> Iterator[tuple[LotRow, int]]:
         """Yield each expired lot with the Credits that it retains for holds made before it expired."""
+        if self.row.restricted:
+            needs = Coverage({hold.id: hold.credits for hold in holds})
+            lots_of = {hold.id: {*self._lots_of(hold)} for hold in holds}
+            for lot in expired:
+                yield lot, needs.place(lot.remaining, [id for id, lots in lots_of.items() if lot.id in lots])
+            return
         retained = 0
         for lot in expired:
             promised = sum(hold.credits for hold in holds if lot.expires is None or hold.at < lot.expires)
@@ -284,3 +349,7 @@ class LockedAccount:
         self._new_rows.clear()
         self._changed_rows.clear()
         return entry
+
+
+def _may_use(scope: RequestScope | None, lot: LotRow) -> bool:
+    return lot.restriction is None or (scope is not None and scope.may_use(lot.restriction))

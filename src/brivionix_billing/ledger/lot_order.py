@@ -1,4 +1,4 @@
-"""The order in which lots are consumed."""
+"""The order in which lots are consumed: priority, then the rules of the price file, then age."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger.projections import LotRow
+from brivionix_billing.ledger.restrictions import DEFAULT_PRIORITY
 from brivionix_billing.pricebook.lot_order import LOT_ORDER_RULES
 
 __all__ = ["sort_for_consumption", "validate_lot_order"]
@@ -33,7 +34,7 @@ def validate_lot_order(order: Iterable[str]) -> tuple[str, ...]:
 
 
 def sort_for_consumption(lots: Sequence[LotRow], order: Sequence[str], now: str) -> Sequence[LotRow]:
-    """Return the lots in the order of consumption. Where the rules are equal, the older lot comes first.
+    """Return the lots in the order of consumption: by priority, then by the rules, then the older lot first.
 
     An expired lot comes first in any order: it remains only for requests admitted before it expired, and no other
     request can consume it.
@@ -43,5 +44,10 @@ def sort_for_consumption(lots: Sequence[LotRow], order: Sequence[str], now: str)
     keys = [_SORT_KEYS[rule] for rule in order]
     return sorted(
         lots,
-        key=lambda lot: (lot.expires is None or lot.expires > now, *[key(lot) for key in keys], lot.number),
+        key=lambda lot: (
+            lot.expires is None or lot.expires > now,
+            DEFAULT_PRIORITY if lot.priority is None else lot.priority,
+            *[key(lot) for key in keys],
+            lot.number,
+        ),
     )

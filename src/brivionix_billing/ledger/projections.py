@@ -32,6 +32,7 @@ __all__ = [
     "apply_freeze",
     "apply_lot_change",
     "apply_postings",
+    "apply_restricted",
     "lot_value",
     "order_credits",
     "quarter_hour",
@@ -59,6 +60,8 @@ class AccountRow:
     """Time since which it is frozen: it gets no new holds, and no charges without a hold."""
     limits: int | None = None
     """Number of its limits by window. ``None``: none, so that requests need not read them."""
+    restricted: int | None = None
+    """Credits in its restricted lots, held or not. ``None``: none, so that requests need not choose lots."""
 
 
 @dataclass(slots=True)
@@ -89,6 +92,10 @@ class LotRow:
     paid: int
     recognised: int
     refunded: int
+    restriction: str | None = None
+    """The requests that may use it, as JSON; ``None``: all."""
+    priority: int | None = None
+    """A lot with a lower number is used first; ``None``: the default."""
 
 
 @dataclass(slots=True)
@@ -149,6 +156,8 @@ class HoldRow:
     """Id of the operation that resolved it."""
     counted: str | None = None
     """The limits by window that count it, and their amounts, as JSON; ``None``: no limit counts it."""
+    scope: str | None = None
+    """Model, group and tags of the request, as JSON; ``None``: the account had no restricted lots."""
 
 
 @dataclass(slots=True)
@@ -289,6 +298,12 @@ def apply_postings(account: AccountRow, postings: Mapping[str, int]) -> None:
     account.balance += postings.get("available", 0) + held
     account.held += held
     account.owed -= postings.get("owed", 0)
+
+
+def apply_restricted(account: AccountRow, lot: LotRow, change: int) -> None:
+    """Add a change of a lot's remaining Credits to the restricted ones of its account, if the lot is restricted."""
+    if lot.restriction is not None:
+        account.restricted = (account.restricted or 0) + change or None
 
 
 def apply_freeze(account: AccountRow, kind: str, booked: str) -> None:

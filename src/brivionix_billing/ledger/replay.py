@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
+from brivionix_billing.canonical_json import canonical_json
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger.database.store import Row
 from brivionix_billing.ledger.entry import SUBACCOUNTS, Entry, purchase_terms
@@ -27,10 +28,12 @@ from brivionix_billing.ledger.projections import (
     apply_freeze,
     apply_lot_change,
     apply_postings,
+    apply_restricted,
     lot_value,
     quarter_hour,
     reverse_usage,
 )
+from brivionix_billing.ledger.restrictions import EVERY_LOT, RequestScope, entry_scope
 from brivionix_billing.ledger.timestamps import format_timestamp
 from brivionix_billing.ledger.units import units_from_column, units_to_text
 
@@ -87,6 +90,8 @@ class AccountReplay:
             self.holds[entry.id] = HoldRow(entry.id, account.id, token, amount, booked, result["expires"], "open", None)
             if token is not None:
                 self.tokens[token].held += amount
+            if "scope" in result:
+                self.holds[entry.id].scope = RequestScope.from_dict(result["scope"]).as_column()
             if "counted" in result:
                 counted = CountedRequest.from_dict(result["counted"])
                 self.holds[entry.id].counted = counted.as_column()
@@ -120,14 +125,20 @@ class AccountReplay:
             self._charge(entry)
         elif entry.kind == "charge_reversed":
             self._reverse_charge(entry, booked)
+        scope = self._scope(entry)
         for delta in entry.lot_deltas:
             if delta.kind == "opened":
                 self.lots[entry.id] = self._open_lot(entry, booked)
+                apply_restricted(account, self.lots[entry.id], self.lots[entry.id].remaining)
+            before = self.lots[delta.lot].remaining if delta.lot in self.lots else 0
             if delta.lot not in self.lots or apply_lot_change(self.lots[delta.lot], *delta[1:4]) != delta:
                 raise _broken_entry_error(
                     entry, f"its change of lot {safe_repr(delta.lot)} does not follow from the entries before"
                 )
             lot = self.lots[delta.lot]
+            apply_restricted(account, lot, lot.remaining - before)
+            if delta.kind == "used" and delta.credits and not scope.may_use(lot.restriction):
+                raise _broken_entry_error(entry, f"it uses lot {safe_repr(lot.id)}, which is for other requests")
             if entry.purchases.get(lot.id) != (None if lot.currency is None else purchase_terms(lot)):
                 raise _broken_entry_error(entry, f"it states another purchase of lot {safe_repr(lot.id)}")
         self._check_invariants(entry)
@@ -135,6 +146,14 @@ class AccountReplay:
             self._receive(entry)
         elif "tax" in result:
             self._return_tax(entry)
+
+    def _scope(self, entry: Entry) -> RequestScope:
+        """Return the scope of an entry, which decides the restricted lots that it may use."""
+        if entry.kind == "settle":
+            return entry_scope(entry.content, RequestScope.from_column(self.holds[entry.content["hold"]].scope))
+        if entry.kind == "charge":
+            return entry_scope(entry.content, RequestScope(None, None, entry.content.get("tags", {})))
+        return EVERY_LOT if entry.kind == "adjust" else RequestScope.from_column(None)
 
     def _receive(self, entry: Entry) -> None:
         """Apply the parts of a received payment, and its order."""
@@ -251,6 +270,8 @@ class AccountReplay:
             *(0, 0, 0),
             opened.money,
             *(0, 0),
+            None if "only" not in content else canonical_json(content["only"]).decode(),
+            content.get("priority"),
         )
 
     def _check_invariants(self, entry: Entry) -> None:
@@ -278,6 +299,11 @@ class AccountReplay:
         for name, amount, parts in (
             ("the balance", account.balance, (lot.remaining for lot in self.lots.values())),
             ("the held amount", account.held, (hold.credits for hold in self.holds.values() if hold.state == "open")),
+            (
+                "the sum of restricted Credits",
+                account.restricted or 0,
+                (lot.remaining for lot in self.lots.values() if lot.restriction is not None),
+            ),
             ("the debt", account.owed, (-self.totals["owed"],)),
             ("the sum of all subaccounts", 0, self.totals.values()),
         ):

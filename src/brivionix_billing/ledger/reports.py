@@ -15,6 +15,7 @@ from brivionix_billing.ledger.entry import Entry
 from brivionix_billing.ledger.ids import require_id
 from brivionix_billing.ledger.locked_account import LockedAccount
 from brivionix_billing.ledger.projections import AccountRow, LotRow, OrderRow, PaymentRow, TokenRow, lot_value
+from brivionix_billing.ledger.restrictions import DEFAULT_PRIORITY, RequestScope, Restriction
 from brivionix_billing.ledger.timestamps import parse_timestamp
 from brivionix_billing.ledger.units import units_to_credits, units_to_payable
 from brivionix_billing.money import Payable
@@ -57,15 +58,25 @@ class Balance:
     """Debt: Credits used but not paid for. New Credits settle it first."""
     frozen_at: datetime | None = None
     """Time since which the account is frozen; ``None``: it is not."""
+    restricted: Decimal = Decimal(0)
+    """The part of ``available`` that only some requests can use: those of restricted lots."""
+    usable: Decimal | None = None
+    """The part of ``available`` that the given request can use; ``None``: no request was given."""
 
     def as_dict(self) -> dict[str, str]:
-        """Return the balance as JSON values. It has ``frozen_at`` only if the account is frozen."""
+        """Return the balance as JSON values.
+
+        It has ``restricted`` only if it is not zero, ``usable`` only for a request, and ``frozen_at`` only if the
+        account is frozen.
+        """
         return {
             "account": self.account,
             "at": format_instant(self.at),
             "available": format_plain(self.available),
             "held": format_plain(self.held),
             "owed": format_plain(self.owed),
+            **({} if not self.restricted else {"restricted": format_plain(self.restricted)}),
+            **({} if self.usable is None else {"usable": format_plain(self.usable)}),
             **({} if self.frozen_at is None else {"frozen_at": format_instant(self.frozen_at)}),
         }
 
@@ -99,10 +110,15 @@ class Lot:
     """Money paid back."""
     deferred: Payable | None
     """Deferred revenue: purchase price of the remaining Credits."""
+    only: Restriction | None = None
+    """The requests that may use it; ``None``: all."""
+    priority: int = DEFAULT_PRIORITY
+    """Of the lots that a request may use, one with a lower number is used first."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the lot as JSON values."""
-        return {slot: _to_json(getattr(self, slot)) for slot in self.__slots__}
+        values = {slot: _to_json(getattr(self, slot)) for slot in self.__slots__ if slot not in ("only", "priority")}
+        return {**values, "only": None if self.only is None else self.only.as_dict(), "priority": self.priority}
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,10 +185,11 @@ def _to_json(value: Decimal | datetime | Payable | str | None) -> str | None:
     return str(value) if isinstance(value, Payable) else value
 
 
-def balance(store: Store, account: str, now: str) -> Balance:
+def balance(store: Store, account: str, now: str, scope: RequestScope | None = None) -> Balance:
     """Return the balance of an account: see :meth:`Ledger.balance`."""
     row = require_account(store, account)
-    simulate_expiries(store, row, now)
+    locked = LockedAccount(store.dry_run(), row, now)
+    locked.expire_due()
     return Balance(
         account,
         parse_timestamp(now),
@@ -180,6 +197,8 @@ def balance(store: Store, account: str, now: str) -> Balance:
         units_to_credits(row.held),
         units_to_credits(row.owed),
         None if row.frozen_at is None else parse_timestamp(row.frozen_at),
+        units_to_credits(locked.available - locked.usable(None)),
+        None if scope is None else units_to_credits(locked.usable(scope)),
     )
 
 
@@ -245,6 +264,8 @@ def _lot_from_row(row: LotRow) -> Lot:
         to_payable(row.recognised),
         to_payable(row.refunded),
         to_payable(lot_value(row, row.remaining)),
+        None if row.restriction is None else Restriction.from_column(row.restriction),
+        DEFAULT_PRIORITY if row.priority is None else row.priority,
     )
 
 

@@ -6,8 +6,8 @@ usage and on bills; any other has the time of its hold.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
@@ -71,6 +71,8 @@ class Request:
     output_tokens: int | None
     expires: datetime | None
     """Expiry of the hold, if it was not settled."""
+    lots: Mapping[str, Decimal] = field(default_factory=dict)
+    """Lot that it used -> Credits. With ``owed``, they sum to ``credits``."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the request as JSON values."""
@@ -82,6 +84,7 @@ class Request:
             "owed": format_plain(self.owed),
             "cost": {money.currency: format_plain(money.amount) for money in self.cost},
             "expires": None if self.expires is None else format_instant(self.expires),
+            "lots": {lot: format_plain(credits) for lot, credits in self.lots.items()},
         }
 
 
@@ -242,7 +245,7 @@ def _held_request(hold: HoldRow, now: str) -> Request:
 
 def _charged_request(entry: Entry) -> Request:
     content, result = entry.content, entry.result
-    owed, cost = _payment(entry)
+    owed, cost, lots = _payment(entry)
     estimated, input_tokens, cached, output = result.get("counts") or (0, None, None, None)
     settled = entry.kind == "settle"
     return Request(
@@ -263,11 +266,12 @@ def _charged_request(entry: Entry) -> Request:
         cached,
         output,
         None,
+        lots,
     )
 
 
-def _payment(entry: Entry) -> tuple[Decimal, tuple[Money, ...]]:
-    """Return the Credits of a charge that no lot covered, and the purchase price of the others by currency."""
+def _payment(entry: Entry) -> tuple[Decimal, tuple[Money, ...], dict[str, Decimal]]:
+    """Return the Credits of a charge that no lot covered, the price of the others by currency, and the lots."""
     left, parts = entry.units, []
     for delta in entry.lot_deltas:
         part = min(left, delta.credits)  # later changes of the entry settled an older debt
@@ -279,4 +283,5 @@ def _payment(entry: Entry) -> tuple[Decimal, tuple[Money, ...]]:
         if change.cost is not None:
             currency = change.cost.currency
             cost[currency] = cost.get(currency, Money(0, currency)) + change.cost
-    return units_to_credits(left), tuple(cost[currency] for currency in sorted(cost))
+    lots = {part.lot: units_to_credits(part.credits) for part in parts}
+    return units_to_credits(left), tuple(cost[currency] for currency in sorted(cost)), lots

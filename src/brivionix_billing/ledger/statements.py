@@ -17,6 +17,7 @@ from brivionix_billing.ledger.entry import Entry
 from brivionix_billing.ledger.money_movements import MoneyMovement, money_movement
 from brivionix_billing.ledger.projections import HoldRow, UsageRow, add_usage, quarter_hour, reverse_usage
 from brivionix_billing.ledger.reports import PAGE_SIZE, require_account, simulate_expiries
+from brivionix_billing.ledger.restrictions import Restriction
 from brivionix_billing.ledger.timestamps import format_timestamp, parse_timestamp
 from brivionix_billing.ledger.units import units_from_column, units_to_credits
 from brivionix_billing.ledger.usage_keys import UsageKeys
@@ -307,6 +308,8 @@ def _movement_label(entry: Entry, days: CalendarDays) -> str:
         label += f", {entry.result['charge']}: {entry.content['reason']}"
     elif entry.content.get("reason"):
         label += f": {entry.content['reason']}"
+    if "only" in entry.content:
+        label += f" ({Restriction.from_dict(entry.content['only']).label})"
     return label[:_MAX_LABEL_LENGTH]
 
 

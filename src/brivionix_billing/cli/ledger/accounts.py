@@ -14,6 +14,7 @@ from brivionix_billing.cli.ledger.common import (
     subcommand,
 )
 from brivionix_billing.cli.output import print_rows
+from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.tabular import format_table
 
 if TYPE_CHECKING:
@@ -32,6 +33,15 @@ def add_commands(commands: Any) -> None:
 
     parser = subcommand(commands, "balance", _balance, "show the balance of an account", at=True)
     parser.add_argument("account", metavar="ACCOUNT")
+    parser.add_argument("--model", metavar="M", help="also show what a request of this model can use")
+    parser.add_argument("--group", metavar="G", help="also show what a request of this group can use")
+    parser.add_argument(
+        "--tag",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="also show what a request with this tag can use (repeat it)",
+    )
 
     for name, run, help in (
         ("freeze", _freeze, "freeze an account: no new holds and charges; open holds still settle"),
@@ -73,14 +83,24 @@ def _accounts(args: Namespace) -> int:
 
 def _balance(args: Namespace) -> int:
     with open_ledger(args) as ledger:
-        return _print_balances(args, [ledger.balance(args.account, at=parse_time_or_now(args.at))])
+        tags = dict(_parse_tag(tag) for tag in args.tag) or None
+        at = parse_time_or_now(args.at)
+        return _print_balances(
+            args, [ledger.balance(args.account, at=at, model=args.model, group=args.group, tags=tags)]
+        )
+
+
+def _parse_tag(tag: str) -> tuple[str, str]:
+    name, equals, value = tag.partition("=")
+    if not equals:
+        raise BillingError("invalid_argument", f"--tag {safe_repr(tag)}: write it as name=value")
+    return name, value
 
 
 def _print_balances(args: Namespace, balances: list[Balance]) -> int:
     rows = [balance.as_dict() for balance in balances]
     heads = ["account", "available", "held", "owed"]
-    if any("frozen_at" in row for row in rows):
-        heads.append("frozen_at")
+    heads += [name for name in ("restricted", "usable", "frozen_at") if any(name in row for row in rows)]
     names = [head.replace("_at", " since") for head in heads]
     print_rows(
         rows,
@@ -91,15 +111,23 @@ def _print_balances(args: Namespace, balances: list[Balance]) -> int:
 
 
 def _lots(args: Namespace) -> int:
+    from brivionix_billing.ledger import DEFAULT_PRIORITY
+
     with open_ledger(args) as ledger:
-        rows = [lot.as_dict() for lot in ledger.lots(args.account)]
+        found = ledger.lots(args.account)
+    rows = [lot.as_dict() for lot in found]
+    if args.format != "json":
+        rows = [{**row, "only": lot.only and lot.only.label} for row, lot in zip(rows, found, strict=True)]
     heads = ["id", "at", "expires", "channel"]
     heads += ["credits", "remaining", "used", "expired", "returned", "paid", "recognised", "refunded", "deferred"]
     # Both lots and Credits expire, so the column with the time has another name than the one with Credits.
     names = ["lot", "opened", "valid until", *heads[3:]]
+    if any(lot.only or lot.priority != DEFAULT_PRIORITY for lot in found):
+        heads += ["priority", "only"]
+        names += ["priority", "usable by"]
     print_rows(
         rows,
         args.format,
-        lambda: format_table([names, *([row[head] or "-" for head in heads] for row in rows)], left=4),
+        lambda: format_table([names, *([str(row[head] or "-") for head in heads] for row in rows)], left=4),
     )
     return EXIT_OK

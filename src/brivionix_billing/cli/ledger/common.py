@@ -17,6 +17,7 @@ from brivionix_billing.cli.output import print_rows, print_stderr
 from brivionix_billing.decimals import format_plain
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.pricebook import PriceBook
+from brivionix_billing.pricebook.patterns import matcher
 from brivionix_billing.times import format_instant, parse_instant
 
 if TYPE_CHECKING:
@@ -27,9 +28,11 @@ if TYPE_CHECKING:
 __all__ = [
     "ENVIRONMENT",
     "add_id",
+    "add_lot_terms",
     "add_period",
     "print_entry",
     "engine_from_args",
+    "lot_terms",
     "parse_optional_time",
     "open_ledger",
     "redacted_url",
@@ -102,6 +105,51 @@ def add_period(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--zone", default="UTC", metavar="Z", help="time zone of the period and its days (default: UTC)"
     )
+
+
+def add_lot_terms(parser: ArgumentParser) -> None:
+    """Add the options of a new lot: expiry, restriction and priority."""
+    parser.add_argument("--expires", metavar="T", help="expiry of the Credits (default: never)")
+    for kind, metavar in (("model", "M"), ("group", "G"), ("tag", "NAME=VALUE")):
+        pattern = "" if kind == "tag" else ", or of those that match a pattern such as gpt-*"
+        parser.add_argument(
+            f"--only-{kind}",
+            action="append",
+            default=[],
+            metavar=metavar,
+            help=f"only requests with this {kind} may use the Credits{pattern}; repeat it for others",
+        )
+    parser.add_argument(
+        "--priority",
+        type=int,
+        metavar="N",
+        help="0 to 100: of the lots that a request may use, one with a lower number is used first (default: 50)",
+    )
+
+
+def lot_terms(args: Namespace, book: PriceBook) -> dict[str, Any]:
+    """Return expiry, restriction and priority of a new lot, as the ledger's operations take them.
+
+    Raises ``unknown_model`` and ``unknown_group`` if nothing in the price file matches: no request could use the lot.
+    """
+    from brivionix_billing.ledger import DEFAULT_PRIORITY, Restriction
+
+    for kind, names, known in (
+        ("model", args.only_model, book.model_names),
+        ("group", args.only_group, book.group_names),
+    ):
+        for name in names:
+            if not any(map(matcher([name]), known)):
+                raise BillingError(
+                    f"unknown_{kind}",
+                    f"--only-{kind} {safe_repr(name)} matches no {kind} of the price file; use the name of one as on "
+                    "bills, or a pattern",
+                )
+    only = None
+    if args.only_model or args.only_group or args.only_tag:
+        only = Restriction(models=args.only_model, groups=args.only_group, tags=args.only_tag)
+    priority = DEFAULT_PRIORITY if args.priority is None else args.priority
+    return {"expires": parse_optional_time(args.expires), "only": only, "priority": priority}
 
 
 def parse_optional_time(text: str | None) -> datetime | None:
@@ -214,14 +262,16 @@ def print_entry(args: Namespace, ledger: Ledger, entry: Entry, at: datetime, mes
         "expires": None if entry.expires is None else format_instant(entry.expires),
         "repeated": entry.repeated,
         "available": format_plain(balance.available),
+        **({} if not balance.restricted else {"restricted": format_plain(balance.restricted)}),
         "held": format_plain(balance.held),
         "owed": format_plain(balance.owed),
     }
 
     def render_text() -> str:
         note = "\nThis operation was done before; this call changed nothing." if entry.repeated else ""
+        restricted = f" ({row['restricted']} of them restricted)" if "restricted" in row else ""
         return (
-            f"{message}{note}\n{entry.account}: {row['available']} Credits available, {row['held']} held, "
+            f"{message}{note}\n{entry.account}: {row['available']} Credits available{restricted}, {row['held']} held, "
             f"{row['owed']} owed"
         )
 

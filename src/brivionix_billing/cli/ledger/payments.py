@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from brivionix_billing.cli.arguments import plain_amount
 from brivionix_billing.cli.ledger.common import (
     add_id,
+    add_lot_terms,
+    lot_terms,
     open_ledger_for_update,
-    parse_optional_time,
     print_entry,
     subcommand,
 )
@@ -41,7 +42,7 @@ def add_commands(commands: Any) -> None:
     amount.add_argument("--pay", metavar="A", help="amount paid, in the currency of the channel")
     amount.add_argument("--credits", metavar="N", help="Credits purchased")
     parser.add_argument("--reference", required=True, metavar="R", help="id of the payment at its channel")
-    _add_expires(parser)
+    add_lot_terms(parser)
     add_id(parser, "lot")
 
     parser = subcommand(
@@ -50,7 +51,7 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("account", metavar="ACCOUNT")
     parser.add_argument("credits", metavar="CREDITS")
     parser.add_argument("--reason", required=True, metavar="TEXT", help="reason, shown on statements and bills")
-    _add_expires(parser)
+    add_lot_terms(parser)
     add_id(parser, "lot")
 
     parser = subcommand(
@@ -125,10 +126,6 @@ def add_commands(commands: Any) -> None:
     add_id(parser)
 
 
-def _add_expires(parser: ArgumentParser) -> None:
-    parser.add_argument("--expires", metavar="T", help="expiry of the Credits (default: never)")
-
-
 def _add_lot(parser: ArgumentParser) -> None:
     parser.add_argument("account", metavar="ACCOUNT")
     parser.add_argument("lot", metavar="LOT", help="id of the lot, which is that of the top-up")
@@ -148,7 +145,7 @@ def _topup(args: Namespace) -> int:
             reference=args.reference,
             id=args.id,
             at=at,
-            expires=parse_optional_time(args.expires),
+            **lot_terms(args, book),
         )
         content = entry.content
         paid = f"{content['paid']} {content['currency']} by {content['channel']}"
@@ -157,9 +154,9 @@ def _topup(args: Namespace) -> int:
 
 
 def _grant(args: Namespace) -> int:
-    with open_ledger_for_update(args) as (ledger, _, at):
-        expires = parse_optional_time(args.expires)
-        entry = ledger.grant(args.account, args.credits, reason=args.reason, id=args.id, at=at, expires=expires)
+    with open_ledger_for_update(args) as (ledger, book, at):
+        terms = lot_terms(args, book)
+        entry = ledger.grant(args.account, args.credits, reason=args.reason, id=args.id, at=at, **terms)
         return print_entry(
             args, ledger, entry, at, f"{format_plain(entry.credits)} promotional Credits, lot {entry.id}"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from argparse import Namespace
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Any, Final
@@ -16,7 +17,7 @@ from brivionix_billing.tabular import format_csv, format_table
 from brivionix_billing.times import Period
 
 if TYPE_CHECKING:
-    from brivionix_billing.ledger import Ledger
+    from brivionix_billing.ledger import Ledger, Request
 
 __all__ = ["add_commands"]
 
@@ -40,6 +41,7 @@ _TYPES: Final = {
     "cache_read_tokens": "BIGINT",
     "output_tokens": "BIGINT",
     "expires": "TIMESTAMPTZ",
+    "lots": "VARCHAR",
 }
 """Columns of a file, and their types in Parquet. The cost in each currency follows."""
 
@@ -108,7 +110,7 @@ class _Listing:
         if args.open:
             held = self._ledger.open_holds(args.account, at=self._at)
             selected = [request for request in held if args.token in (None, request.token)]
-            yield from (request.as_dict() for request in selected[:limit])
+            yield from map(self._row, selected[:limit])
             return
         period = None if args.period is None else Period.parse(args.period, args.zone)
         left = limit
@@ -123,10 +125,17 @@ class _Listing:
                 after=self.next,
             )
             self.next = page.next
-            yield from (request.as_dict() for request in page.requests)
+            yield from map(self._row, page.requests)
             if page.next is None:
                 return
             left = None if left is None else left - len(page.requests)
+
+    def _row(self, request: Request) -> dict[str, Any]:
+        """Return a request as JSON values. In a column of a file, the lots are JSON: their number varies."""
+        row = request.as_dict()
+        if self._args.out or self._args.format == "csv":
+            row["lots"] = json.dumps(row["lots"], ensure_ascii=False)
+        return row
 
 
 def _table(rows: list[dict[str, Any]]) -> str:

@@ -95,8 +95,9 @@ _LOT: Final = _map_table(
     tables.LOT,
     LotRow,
     *("account", "number", "at", "channel", "reference", "currency", "price", "credits", "paid"),
+    *("restriction", "priority"),
 )
-_HOLD: Final = _map_table(tables.HOLD, HoldRow, "account", "token", "at", "expires", "counted")
+_HOLD: Final = _map_table(tables.HOLD, HoldRow, "account", "token", "at", "expires", "counted", "scope")
 _TOKEN: Final = _map_table(tables.TOKEN, TokenRow, "account")
 _USAGE: Final = _map_table(tables.USAGE, UsageRow)
 _PAYMENT: Final = _map_table(

@@ -82,6 +82,7 @@ ACCOUNT: Final = Table(
     _text_column("next_expiry", null=True),
     _text_column("frozen_at", null=True),
     Column("limits", _COUNT, nullable=True),
+    _amount_column("restricted", null=True),
 )
 LOT: Final = Table(
     "billing_lot",
@@ -104,6 +105,8 @@ LOT: Final = Table(
     _amount_column("recognised"),
     _amount_column("refunded"),
     Column("live", SmallInteger, nullable=False),
+    _text_column("restriction", null=True),
+    Column("priority", SmallInteger, nullable=True),
     UniqueConstraint("channel", "reference", name="billing_lot_payment"),
     Index("billing_lot_live", "account", sqlite_where=text("live = 1"), postgresql_where=text("live = 1")),
     Index("billing_lot_account", "account"),
@@ -122,6 +125,7 @@ HOLD: Final = Table(
     _text_column("state"),
     _text_column("resolved_by", null=True),
     _text_column("counted", null=True),
+    _text_column("scope", null=True),
     Index("billing_hold_open", "account", sqlite_where=text("state = 'open'"), postgresql_where=text("state = 'open'")),
     Index(
         "billing_hold_uncharged",

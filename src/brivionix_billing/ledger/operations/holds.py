@@ -17,6 +17,7 @@ from brivionix_billing.ledger.operations.base import LedgerBase
 from brivionix_billing.ledger.posting import holds
 from brivionix_billing.ledger.posting.holds import DEFAULT_HOLD_TTL
 from brivionix_billing.ledger.posting.limits import tags_content, validate_expectation
+from brivionix_billing.ledger.restrictions import request_scope
 from brivionix_billing.ledger.units import Amount, to_units
 from brivionix_billing.rating import Charge
 
@@ -38,6 +39,8 @@ class Holds(LedgerBase):
         tags: Mapping[str, str] | None = None,
         tokens: int | None = None,
         expected: Decimal | int | str = 1,
+        model: str | None = None,
+        group: str | None = None,
         connection: Connection | None = None,
     ) -> Entry:
         """Hold the maximum cost of a request. ``id`` is the id of the request.
@@ -46,6 +49,9 @@ class Holds(LedgerBase):
         secret. Limits by window count the hold, the request, and ``tokens``, its maximum number of input and output
         tokens; those of a ``WorstCase`` or ``Charge`` are known. With ``expected``, they count this share of it until
         it is settled, above 0 and at most 1: see :meth:`set_limit`.
+
+        Restricted lots count only if the request may use them: by its ``model`` and ``group`` (those of a
+        ``WorstCase`` or ``Charge`` are known, and the group of the token is the default) and its tags.
 
         Raises :class:`ShortfallError` (``insufficient_credits``, or ``token_limit`` of the token),
         :class:`LimitReachedError`, ``token_changed`` if the group of the token has changed, ``unknown_account``, and
@@ -61,13 +67,14 @@ class Holds(LedgerBase):
         amount = to_units(credits, "a hold")
         content = holds.hold_content(amount, ttl, token_id, tags)
         expectation = validate_expectation(credits, tokens, expected)
+        scope = request_scope(credits, model, group, tags)
         return self._run_operation(
             account,
             id,
             "hold",
             content,
             at,
-            lambda locked: holds.hold(locked, id, amount, ttl, token, content, expectation),
+            lambda locked: holds.hold(locked, id, amount, ttl, token, content, expectation, scope),
             connection,
         )
 
@@ -124,7 +131,8 @@ class Holds(LedgerBase):
     ) -> Entry:
         """Charge usage without a hold, for example that of a batch. Credits that are not available are owed.
 
-        Limits by window count it, but never refuse it.
+        Limits by window count it, but never refuse it. Credits that were priced elsewhere have no model and no group,
+        so they use no lots that are restricted to any.
         """
         token_id = token.id if isinstance(token, ApiToken) else token
         amount = charge if isinstance(charge, Charge) else to_units(charge, "a charge")

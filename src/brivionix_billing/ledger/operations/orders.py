@@ -22,6 +22,7 @@ from brivionix_billing.ledger.posting.payments import lot_content
 from brivionix_billing.ledger.projections import OrderRow
 from brivionix_billing.ledger.received_payment import ReceivedPayment
 from brivionix_billing.ledger.reports import Lot, Order, Payment
+from brivionix_billing.ledger.restrictions import DEFAULT_PRIORITY, Restriction
 from brivionix_billing.ledger.timestamps import format_timestamp
 from brivionix_billing.money import Payable
 from brivionix_billing.topup import Quote
@@ -79,6 +80,8 @@ class Orders(Queries, Payments):
         at: datetime,
         order: str | None = None,
         expires: datetime | None = None,
+        only: Restriction | None = None,
+        priority: int = DEFAULT_PRIORITY,
         connection: Connection | None = None,
     ) -> Entry:
         """Credit a payment that was received, of any amount, as a lot; ``id`` becomes the id of the lot.
@@ -87,12 +90,13 @@ class Orders(Queries, Payments):
         for a part of its amount, for more, or for a second payment. Otherwise the price is that of the time of the
         payment, and the ledger must know the price book. The limits of the channel apply to quotes only.
 
-        ``expires`` is the expiry of the Credits. Raises ``payment_already_credited``, ``unknown_order``, and
-        ``currency_mismatch`` if the payment is in another currency than the channel: there is no exchange rate.
+        ``expires``, ``only`` and ``priority`` are those of the lot, as of :meth:`top_up`. Raises
+        ``payment_already_credited``, ``unknown_order``, and ``currency_mismatch`` if the payment is in another currency
+        than the channel: there is no exchange rate.
         """
         require_new_id(id, "the operation")
         booked_at = self._booked_at(at)
-        given = {**payment.content(), **lot_content(expires)}
+        given = {**payment.content(), **lot_content(expires, only, priority)}
         if order is not None:
             given["order"] = require_id(order, "the order")
 

@@ -13,6 +13,7 @@ from brivionix_billing.ledger.ids import require_id, require_new_id
 from brivionix_billing.ledger.locked_account import EntryDraft, LockedAccount
 from brivionix_billing.ledger.operations.base import LedgerBase, amount_text
 from brivionix_billing.ledger.posting import payments
+from brivionix_billing.ledger.restrictions import DEFAULT_PRIORITY, Restriction
 from brivionix_billing.ledger.units import to_signed_units, to_units, units_to_text
 from brivionix_billing.money import Payable
 from brivionix_billing.text_checks import require_text
@@ -33,15 +34,18 @@ class Payments(LedgerBase):
         id: str,
         at: datetime,
         expires: datetime | None = None,
+        only: Restriction | None = None,
+        priority: int = DEFAULT_PRIORITY,
         connection: Connection | None = None,
     ) -> Entry:
         """Credit a paid quote as a lot; ``id`` becomes the id of the lot.
 
-        ``reference`` is the id of the payment at its channel. Raises ``payment_already_credited`` if another operation
-        has credited the payment, to this or another account.
+        ``reference`` is the id of the payment at its channel. ``only`` names the requests that may use the lot; of the
+        lots that a request may use, one with a lower ``priority`` (0 to 100) is used first. Raises
+        ``payment_already_credited`` if another operation has credited the payment, to this or another account.
         """
         require_new_id(reference, "the reference")
-        content = payments.top_up_content(quote, reference, expires)
+        content = payments.top_up_content(quote, reference, payments.lot_content(expires, only, priority))
         amount = to_units(quote.credits, "a top-up")
         return self._run_operation(
             account,
@@ -62,14 +66,20 @@ class Payments(LedgerBase):
         id: str,
         at: datetime,
         expires: datetime | None = None,
+        only: Restriction | None = None,
+        priority: int = DEFAULT_PRIORITY,
         connection: Connection | None = None,
     ) -> Entry:
-        """Grant promotional Credits, which are never refunded; ``id`` becomes the id of the lot."""
+        """Grant promotional Credits, which are never refunded; ``id`` becomes the id of the lot.
+
+        ``only`` names the requests that may use them. Of the lots that a request may use, one with a lower ``priority``
+        (0 to 100) is used first.
+        """
         amount = to_units(credits, "a grant")
         content = {
             "credits": units_to_text(amount),
             "reason": require_text("the reason", reason),
-            **payments.lot_content(expires),
+            **payments.lot_content(expires, only, priority),
         }
         return self._run_operation(
             account,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -14,8 +14,10 @@ from brivionix_billing.ledger.database.store import Store
 from brivionix_billing.ledger.entry import Entry
 from brivionix_billing.ledger.ids import require_id
 from brivionix_billing.ledger.operations.base import LedgerBase
+from brivionix_billing.ledger.posting.limits import tags_content
 from brivionix_billing.ledger.reports import Balance, Lot
 from brivionix_billing.ledger.requests import Request, RequestFilter, RequestPage
+from brivionix_billing.ledger.restrictions import request_scope
 from brivionix_billing.ledger.statements import Statement, UsageLine
 from brivionix_billing.ledger.timestamps import format_timestamp
 from brivionix_billing.ledger.top_up_receipts import TopUpReceipt
@@ -34,13 +36,27 @@ class Queries(LedgerBase):
             yield from page
             after = page[-1]
 
-    def balance(self, account: str, *, at: datetime, connection: Connection | None = None) -> Balance:
+    def balance(
+        self,
+        account: str,
+        *,
+        at: datetime,
+        model: str | None = None,
+        group: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        connection: Connection | None = None,
+    ) -> Balance:
         """Return the current balance. ``at`` is the current time: it decides which holds and lots have expired.
 
+        With ``model``, ``group`` or ``tags``, ``usable`` is what a request with them can use, also of restricted lots.
         For a time in the past, use :meth:`statement`.
         """
         now = format_timestamp(at)
-        return self._run_read(lambda store: reports.balance(store, account, now), connection)
+        scope = None
+        if (model, group, tags) != (None, None, None):
+            tags_content(tags)
+            scope = request_scope(None, model, group, tags)
+        return self._run_read(lambda store: reports.balance(store, account, now, scope), connection)
 
     def lots(self, account: str, *, connection: Connection | None = None) -> list[Lot]:
         """Return all lots of an account, also used ones, the oldest first."""

@@ -41,7 +41,7 @@ def void(account: LockedAccount, lot: LotRow, content: Mapping[str, Any]) -> Ent
     parts = payment_parts(account, lot)
     if parts is not None and parts.fee and not lot.refunded:  # else the payment was received
         draft.result["fee"] = str(units_to_payable(parts.fee, parts.currency).amount)
-    shrink_holds(account, draft, remaining)
+    shrink_holds(account, draft, lot, remaining)
     if remaining:
         account.change_lot(draft, lot, "refunded", remaining, value)
     draft.post("available", -remaining)

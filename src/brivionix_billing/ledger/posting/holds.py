@@ -14,6 +14,7 @@ from brivionix_billing.ledger.locked_account import EntryDraft, LockedAccount
 from brivionix_billing.ledger.posting.accounts import require_not_frozen
 from brivionix_billing.ledger.posting.limits import Expectation, count_charge, count_hold, tags_content
 from brivionix_billing.ledger.projections import HoldRow, UsageRow, add_usage, quarter_hour, usage_counts
+from brivionix_billing.ledger.restrictions import RequestScope, charge_scope
 from brivionix_billing.ledger.timestamps import expiry_timestamp, format_timestamp, parse_timestamp
 from brivionix_billing.ledger.units import units_to_text
 from brivionix_billing.rating import Charge
@@ -57,17 +58,19 @@ def hold(
     api_token: ApiToken | str | None,
     content: Mapping[str, Any],
     expected: Expectation,
+    scope: RequestScope,
 ) -> EntryDraft:
-    """Hold Credits.
+    """Hold Credits. A ``scope`` without a group is in the group of the token.
 
     Raises :class:`ShortfallError`, :class:`LimitReachedError`, ``account_frozen``, and the errors of an unusable token.
     """
     require_not_frozen(account)
     draft = EntryDraft("hold", account.booked_at, content)
     expires = expiry_timestamp(parse_timestamp(account.booked_at), ttl)
-    token_id = content["token"]
+    token_id, group = content["token"], scope.group
     if token_id is not None:
         token = account.token(token_id)
+        group = group or token.group
         if isinstance(api_token, ApiToken):
             require_unchanged_token(token, api_token, account.booked_at)
         require_usable_token(token, account.booked_at)
@@ -77,8 +80,18 @@ def hold(
             )
         token.held += credits
         account.mark_changed(token)
-    if credits > account.available:
-        raise ShortfallError("insufficient_credits", f"account {safe_repr(account.id)}", credits, account.available)
+    if account.row.restricted:
+        scope = scope._replace(group=group)
+    available = account.usable(scope)
+    if credits > available:
+        use = f", for {scope.label}," if account.row.restricted else ""
+        raise ShortfallError(
+            "insufficient_credits",
+            f"account {safe_repr(account.id)}{use}",
+            credits,
+            available,
+            account.available - available,
+        )
     counted = count_hold(account, credits, token_id, content, expected) if account.row.limits else None
     draft.post("available", -credits)
     draft.post("held", credits)
@@ -86,6 +99,8 @@ def hold(
     row = HoldRow(id, account.id, token_id, credits, account.booked_at, expires, "open", None)
     if counted is not None:
         draft.result["counted"], row.counted = counted.as_dict(), counted.as_column()
+    if account.row.restricted:
+        draft.result["scope"], row.scope = scope.as_dict(), scope.as_column()
     account.add_row(row)
     account.note_expiry(expires)
     return draft
@@ -175,7 +190,8 @@ def settle(account: LockedAccount, row: HoldRow, charge: Charge | int, content: 
             draft.result["token"] = row.token
         row.state, row.resolved_by = "settled", None
         account.mark_changed(row)
-    _post_charge(account, draft, charge, held, row.at if held else account.booked_at, row.token)
+    scope = charge_scope(charge, RequestScope.from_column(row.scope)) if account.row.restricted else None
+    _post_charge(account, draft, charge, held, row.at if held else account.booked_at, row.token, scope)
     if row.counted is not None:
         used = charged_amounts(draft.postings["used"], draft.result.get("counts"))
         account.recount(row, was_open=was_open, used=used)
@@ -191,18 +207,25 @@ def charge_without_hold(
     draft = EntryDraft("charge", at, content)
     if token_id is not None:
         draft.result["token"] = account.token(token_id).id
-    _post_charge(account, draft, charge, 0, account.booked_at, token_id)
+    scope = charge_scope(charge, RequestScope(None, None, content.get("tags", {}))) if account.row.restricted else None
+    _post_charge(account, draft, charge, 0, account.booked_at, token_id, scope)
     if account.row.limits:
         count_charge(account, draft, token_id)
     return draft
 
 
 def _post_charge(
-    account: LockedAccount, draft: EntryDraft, charge: Charge | int, held: int, usable_at: str, token_id: str | None
+    account: LockedAccount,
+    draft: EntryDraft,
+    charge: Charge | int,
+    held: int,
+    usable_at: str,
+    token_id: str | None,
+    scope: RequestScope | None,
 ) -> None:
     """Post a charge. ``held``: Credits of the resolved hold; ``usable_at``: lots that expired later can be used."""
     amount = charge.units if isinstance(charge, Charge) else charge
-    consumed = account.consume_lots(draft, min(amount, account.available + held), usable_at)
+    consumed = account.consume_lots(draft, min(amount, account.available + held), usable_at, scope)
     draft.post("available", held - consumed)
     draft.post("owed", consumed - amount)
     draft.post("used", amount)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from brivionix_billing.canonical_json import canonical_json
 from brivionix_billing.decimals import Rounding, format_plain, round_quotient
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger.database.store import JournalRow
@@ -14,6 +15,13 @@ from brivionix_billing.ledger.errors import ShortfallError
 from brivionix_billing.ledger.ids import require_id
 from brivionix_billing.ledger.locked_account import EntryDraft, LockedAccount
 from brivionix_billing.ledger.projections import PAYBACK_KINDS, LotRow, PaymentRow, lot_value
+from brivionix_billing.ledger.restrictions import (
+    DEFAULT_PRIORITY,
+    EVERY_LOT,
+    Restriction,
+    priority_content,
+    restriction_content,
+)
 from brivionix_billing.ledger.timestamps import format_timestamp
 from brivionix_billing.ledger.units import (
     MAX_UNITS,
@@ -43,8 +51,11 @@ __all__ = [
 ]
 
 
-def top_up_content(quote: Quote, reference: str, expires: datetime | None) -> dict[str, Any]:
-    """Return the content of a top-up. Raises ``invalid_argument``, ``invalid_money``."""
+def top_up_content(quote: Quote, reference: str, terms: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of a top-up; ``terms``: see :func:`lot_content`.
+
+    Raises ``invalid_argument``, ``invalid_money``.
+    """
     if not isinstance(quote, Quote):
         raise BillingError("invalid_argument", f"{safe_repr(quote)} is not a quote; use PriceBook.quote")
     return {
@@ -54,13 +65,16 @@ def top_up_content(quote: Quote, reference: str, expires: datetime | None) -> di
         "channel": quote.channel,
         "reference": reference,
         "price_per_credit": format_plain(quote.price_per_credit),
-        **lot_content(expires),
+        **terms,
     }
 
 
-def lot_content(expires: datetime | None) -> dict[str, Any]:
-    """Return the content that all new lots share: the expiry, if there is one."""
-    return {} if expires is None else {"expires": format_timestamp(expires)}
+def lot_content(
+    expires: datetime | None, only: Restriction | None = None, priority: int = DEFAULT_PRIORITY
+) -> dict[str, Any]:
+    """Return the content that all new lots share: expiry, restriction and priority, as far as there are any."""
+    valid = {} if expires is None else {"expires": format_timestamp(expires)}
+    return {**valid, **restriction_content(only), **priority_content(priority)}
 
 
 def open_lot(
@@ -102,6 +116,8 @@ def open_lot(
         *(0, 0, 0),
         money,
         *(0, 0),
+        None if "only" not in content else canonical_json(content["only"]).decode(),
+        content.get("priority"),
     )
     account.add_row(lot)
     account.note_expiry(expires)
@@ -141,7 +157,7 @@ def refund(
         raise _promotional_lot_error(lot)
     if lot.expires is not None and lot.expires <= account.booked_at:
         raise BillingError("not_refundable", f"lot {safe_repr(lot.id)} has expired; expired Credits are not refunded")
-    refundable = min(lot.remaining, max(0, account.available))
+    refundable = account.free_in(lot)
     # Rounding in a reversal can leave `recognised` negative: too much money was paid back. It is withheld here.
     deficit = min(0, lot.recognised)
     tax = None
@@ -289,7 +305,7 @@ def dispute(account: LockedAccount, lot: LotRow, content: Mapping[str, Any], pay
         credits, unused_money, spent_money = _credits_for_money(lot, money), money, 0
     else:
         credits, unused_money, spent_money = lot.remaining, value, money - value
-    shrink_holds(account, draft, credits)
+    shrink_holds(account, draft, lot, credits)
     if credits:
         account.change_lot(draft, lot, "refunded", credits, unused_money)
     elif not spent_money:
@@ -333,27 +349,28 @@ def claw_back(
     draft.post(subaccount, credits)
 
 
-def shrink_holds(account: LockedAccount, draft: EntryDraft, removed: int) -> None:
-    """Shrink holds that would not be covered after ``removed`` Credits are gone, the newest first."""
-    uncovered = removed - account.available
-    if uncovered <= 0:
-        return
-    shrunk = []
-    missing = uncovered
-    for hold in sorted(account.open_holds(), key=lambda hold: (hold.at, hold.id), reverse=True):
-        part = min(missing, hold.credits)
-        if part:
-            hold.credits -= part
-            missing -= part
-            shrunk.append([hold.id, units_to_text(part)])
-            account.mark_changed(hold)
-            if hold.token is not None:
-                token = account.token(hold.token)
-                token.held -= part
-                account.mark_changed(token)
-    draft.post("held", missing - uncovered)
-    draft.post("available", uncovered - missing)
-    draft.result["shrunk"] = shrunk
+def shrink_holds(account: LockedAccount, draft: EntryDraft, lot: LotRow, removed: int) -> None:
+    """Shrink holds that would not be covered after ``removed`` Credits of a lot are gone, the newest first."""
+    if account.row.restricted:
+        parts = list(account.uncovered_holds(lot, removed))[::-1]
+    else:
+        parts, missing = [], removed - account.available
+        for hold in sorted(account.open_holds(), key=lambda hold: (hold.at, hold.id), reverse=True):
+            part = min(max(0, missing), hold.credits)
+            if part:
+                parts.append((hold, part))
+                missing -= part
+    for hold, part in parts:
+        hold.credits -= part
+        account.mark_changed(hold)
+        if hold.token is not None:
+            token = account.token(hold.token)
+            token.held -= part
+            account.mark_changed(token)
+        draft.post("held", -part)
+        draft.post("available", part)
+    if parts:
+        draft.result["shrunk"] = [[hold.id, units_to_text(part)] for hold, part in parts]
 
 
 def reverse(account: LockedAccount, undoes: str, content: Mapping[str, Any]) -> EntryDraft:
@@ -397,8 +414,11 @@ def reverse(account: LockedAccount, undoes: str, content: Mapping[str, Any]) -> 
 
 
 def restore_to_expired_lot(account: LockedAccount, draft: EntryDraft, lot: LotRow, credits: int) -> None:
-    """Restore Credits to a lot that has expired meanwhile: they settle the debt, and the rest expires."""
-    used = min(credits, account.row.owed - draft.postings.get("owed", 0))
+    """Restore Credits to a lot that has expired meanwhile: they settle the debt, and the rest expires.
+
+    Those of a restricted lot all expire.
+    """
+    used = min(credits, account.row.owed - draft.postings.get("owed", 0)) if lot.restriction is None else 0
     for kind, part, subaccount in (("used", used, "owed"), ("expired", credits - used, "expired")):
         if part:
             money = lot_value(lot, lot.remaining) - lot_value(lot, lot.remaining - part)
@@ -414,14 +434,15 @@ def debit_adjustment(
     Raises :class:`ShortfallError` if fewer are available.
     """
     draft = EntryDraft("adjust", account.booked_at, content)
-    if credits > account.available:
-        raise ShortfallError("insufficient_credits", f"account {safe_repr(account.id)}", credits, account.available)
+    available = account.usable(EVERY_LOT)
+    if credits > available:
+        raise ShortfallError("insufficient_credits", f"account {safe_repr(account.id)}", credits, available)
     if lot is None:
-        consumed = account.consume_lots(draft, credits, account.booked_at)
+        consumed = account.consume_lots(draft, credits, account.booked_at, EVERY_LOT)
     else:
         consumed = credits
         # An expired lot remains only for holds that were made before it expired.
-        left = lot.remaining if lot.expires is None or lot.expires > account.booked_at else 0
+        left = account.free_in(lot) if lot.expires is None or lot.expires > account.booked_at else 0
         if credits > left:
             raise ShortfallError("insufficient_credits", f"lot {safe_repr(lot.id)}", credits, left)
         account.change_lot(
