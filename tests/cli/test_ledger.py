@@ -124,7 +124,7 @@ def test_help_of_each_subcommand(run: Run, name: str) -> None:
     assert "--db URL|FILE" in out
     operations = ("open", "token create", "token change", "topup", "grant", "adjust", "refund", "dispute", "reverse")
     more = ("release", "void", "reverse-charge", "order", "cancel-order", "payment")
-    newer = ("token rotate", "freeze", "unfreeze", "limit set", "limit remove")
+    newer = ("token rotate", "freeze", "unfreeze", "limit set", "limit remove", "transfer")
     assert ("--id ID" in out) == (name in (*operations, *more, *newer))
 
 
@@ -341,6 +341,23 @@ def test_restricted_lots(command: LedgerCommand) -> None:
     assert command.error_code(*give, "--only-group", "hal", "--id", "h") == "unknown_group"
     assert command.error_code(*give, "--only-tag", "team", "--id", "h") == "invalid_argument"
     assert command.error_code("balance", "acct_1", "--tag", "team") == "invalid_argument"
+
+
+def test_transfer(command: LedgerCommand) -> None:
+    """Credits move to another account, once; both accounts, the lots and the report of the period show it."""
+    move = ("transfer", "acct_1", "acct_2", "40", "--reason", "split", "--at", "2026-10-02", "--id", "t")
+    assert command.run_ok(*move) == (
+        "40 Credits moved to acct_2: 40 of lot evt_1 as lot ~t:1\nacct_1: 60 Credits available, 0 held, 0 owed\n"
+    )
+    assert "this call changed nothing" in command.run_ok(*move)
+    assert available(command, "acct_2") == 40
+    assert command.run_ok("lots", "acct_2").splitlines()[0].endswith("moved  moved paid  origin")
+    rows = {(row["account"], row["currency"]): row for row in command.json("report", "--period", "2026-10")["rows"]}
+    assert rows["acct_2", "CNY"]["transferred"] == "34.00"
+    assert "Transfer 2026-10-02 from acct_1: split" in command.run_ok("statement", "acct_2", "--period", "2026-10")
+    assert command.error_code("transfer", "acct_1", "acct_2", "61", "--reason", "r", "--id", "t2") == (
+        "insufficient_credits"
+    )
 
 
 def test_change_expiry(command: LedgerCommand) -> None:

@@ -25,5 +25,5 @@ def test_a_day_killed_at_every_statement_ends_like_a_day_without_a_crash(databas
     assert of > 9 * operations
     assert points >= of // 16
     assert operations == len(day())
-    assert entries == operations + 2  # the expiries of a hold and a lot
+    assert entries == operations + 4  # the expiries of a hold and a lot, and the second entries of two transfers
     print(done.stdout)

@@ -43,6 +43,7 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.ledger = Ledger.open("sqlite://", BOOK)
         self.model = Model()
+        self.other = Model()
         self.count = 0
         self.done: list[tuple[Callable[[], Any], Entry]] = []
 
@@ -65,6 +66,7 @@ class Machine(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.ledger.open_account("acct", at=later(0))
+        self.ledger.open_account("other", at=later(0))
         for token, limit in (("free", None), ("tight", "20")):
             self.ledger.create_token(
                 "acct", id=token, at=later(0), group="default", limit=limit, secret=f"{token:->30}"
@@ -92,6 +94,26 @@ class Machine(RuleBasedStateMachine):
         entry = ask()
         self.done.append((ask, entry))
         return entry
+
+    @rule(credits=HELD, back=st.sampled_from([False, False, True]))
+    def transfer(self, credits: str, back: bool) -> None:
+        """Move Credits to the other account of the owner, or back."""
+        id, now = self.new("move"), self.model.now
+        source, target = (self.other, self.model) if back else (self.model, self.other)
+        names = ("other", "acct") if back else ("acct", "other")
+        self.other.now = now
+        self.other.tick()
+        if credits.startswith("all"):
+            self.model.tick()
+            room = source.room(frozenset(lot.id for lot in source.lots if not source.is_expired(lot)))
+            credits = exact(room + (Fraction(1, 10**18) if credits != "all" else 0))
+        amount = credits
+        if not Fraction(amount):
+            return
+        self.both(
+            lambda: self.ledger.transfer(*names, amount, reason="the same owner", id=id, at=later(now)),
+            lambda: source.transfer(target, Fraction(amount), id),
+        )
 
     @rule(seconds=st.one_of(st.integers(0, 200), st.integers(0, 200), st.just(40_000)))
     def wait(self, seconds: int) -> None:
@@ -415,7 +437,9 @@ class Machine(RuleBasedStateMachine):
         assert Fraction(has.available) == self.model.available >= 0
         assert Fraction(has.held) == self.model.held
         assert Fraction(has.owed) == self.model.owed >= 0
-        now = self.model.now
+        now = self.other.now = self.model.now
+        self.other.tick()
+        assert Fraction(self.ledger.balance("other", at=later(now)).available) == self.other.available
         assert Fraction(has.available - has.restricted) == self.model.room(self.model.usable_by(None, now))
         if self.restricts:
             usable = self.ledger.balance("acct", at=later(now), model="a").usable
@@ -437,12 +461,16 @@ class Machine(RuleBasedStateMachine):
         assert Fraction(statement.used) == self.model.used
         assert Fraction(statement.closing) == self.model.available + self.model.held - self.model.owed
         assert statement.balance().closing == statement.closing
-        for lot, stored in zip(self.model.lots, self.ledger.lots("acct"), strict=True):
+        self.other.now = self.model.now
+        self.other.tick()
+        stored_lots = self.ledger.lots("acct") + self.ledger.lots("other")
+        for lot, stored in zip(self.model.lots + self.other.lots, stored_lots, strict=True):
+            assert (stored.id, stored.origin, Fraction(stored.moved)) == (lot.id, lot.origin, lot.moved)
             assert stored.expires == (None if lot.expires is None else later(lot.expires))
             got = (stored.remaining, stored.used, stored.expired, stored.returned)
             assert tuple(map(Fraction, got)) == (lot.remaining, lot.used, lot.expired, lot.returned)
             assert min(got) >= 0
-            assert Fraction(stored.credits) == sum(map(Fraction, got))
+            assert Fraction(stored.credits) == sum(map(Fraction, got)) + lot.moved
             if lot.coins is not None:
                 assert stored.paid is not None
                 assert stored.recognised is not None
@@ -451,7 +479,7 @@ class Machine(RuleBasedStateMachine):
                 assert (
                     stored.paid.minor
                     == lot.coins
-                    == stored.recognised.minor + stored.refunded.minor + stored.deferred.minor
+                    == stored.recognised.minor + stored.refunded.minor + stored.deferred.minor + lot.moved_coins
                 )
                 assert (stored.recognised.minor, stored.refunded.minor) == (lot.recognised, lot.refunded)
             else:
@@ -461,7 +489,8 @@ class Machine(RuleBasedStateMachine):
             lot = bought.pop(paid.lot)
             assert paid.gross.minor == (lot.coins or 0) + lot.tax
             assert (paid.tax.minor, paid.tax_refunded.minor) == (lot.tax, lot.tax_back)
-            assert paid.refunded.minor == lot.refunded + lot.tax_back <= paid.gross.minor
+            assert paid.refunded.minor == lot.refunded + lot.tax_back <= paid.gross.minor - paid.moved.minor
+            assert paid.moved.minor == lot.moved_coins + lot.moved_tax
         assert not bought
         for order in self.ledger.orders("acct", at=later(0)):
             expected = self.model.orders[order.id]
@@ -481,9 +510,10 @@ class Machine(RuleBasedStateMachine):
                     sums[currency, name] = sums.get((currency, name), Fraction(0)) + Fraction(money.amount)
         for currency in ("CNY", "USD"):
             paid = [payment for payment in self.ledger.payments("acct") if payment.gross.currency == currency]
-            tax = sum(payment.tax.minor - payment.tax_refunded.minor for payment in paid)
+            own = [payment for payment in paid if payment.origin is None]
+            tax = sum(payment.tax.minor for payment in own) - sum(payment.tax_refunded.minor for payment in paid)
             assert sums.get((currency, "tax"), 0) == Fraction(-tax, 100)
-            kept = sum(payment.gross.minor - payment.refunded.minor for payment in paid)
+            kept = sum(payment.gross.minor for payment in own) - sum(payment.refunded.minor for payment in paid)
             fees = sums.get((currency, "fees"), Fraction(0))
             assert sums.get((currency, "cash"), 0) == Fraction(kept, 100) - fees
             assert 0 <= fees <= Fraction(sum(payment.fee.minor for payment in paid), 100)

@@ -158,7 +158,7 @@ def _money(lots: list[Any], currency: str) -> tuple[Fraction, Fraction, Fraction
     """Return cash, revenue and deferred revenue by the lots."""
     ours = [lot for lot in lots if lot.paid.currency == currency]
     return (
-        sum((Fraction(lot.paid.amount - lot.refunded.amount) for lot in ours), Fraction(0)),
+        sum((Fraction(lot.paid.amount - lot.refunded.amount - lot.moved_paid.amount) for lot in ours), Fraction(0)),
         sum((Fraction(lot.recognised.amount) for lot in ours), Fraction(0)),
         sum((Fraction(lot.deferred.amount) for lot in ours), Fraction(0)),
     )

@@ -68,6 +68,15 @@ class ModelLot:
     tax_back: int = 0
     model: str | None = None
     priority: int = 50
+    moved: Fraction = ZERO
+    moved_coins: int = 0
+    moved_tax: int = 0
+    origin: str | None = None
+
+    @property
+    def gone(self) -> int:
+        """Minor units that were paid back or moved."""
+        return self.refunded + self.moved_coins
 
     @property
     def worth(self) -> int:
@@ -79,7 +88,7 @@ class ModelLot:
     @property
     def recognised(self) -> int:
         """Recognised revenue: payment less refunds less the value of the remaining Credits."""
-        return (self.coins or 0) - self.refunded - self.worth
+        return (self.coins or 0) - self.gone - self.worth
 
 
 @dataclass
@@ -304,7 +313,7 @@ class Model:
 
     def void(self, id: str, *, owe: bool) -> None:
         lot = self.lot(id)
-        if lot.returned == lot.credits:
+        if lot.returned + lot.moved == lot.credits:
             raise RefusedError("not_reversible")
         self.shrink(lot, lot.remaining)
         if owe:
@@ -312,8 +321,8 @@ class Model:
         else:
             self.waived += lot.used
         lot.remaining = lot.used = lot.expired = ZERO
-        lot.returned = lot.credits
-        lot.refunded, lot.tax_back = lot.coins or 0, lot.tax
+        lot.returned = lot.credits - lot.moved
+        lot.refunded, lot.tax_back = (lot.coins or 0) - lot.moved_coins, lot.tax - lot.moved_tax
         self.repay()
 
     def change_expiry(self, id: str, expires: int | None) -> None:
@@ -378,17 +387,18 @@ class Model:
         """Split an amount paid back into money and tax."""
         if not lot.tax or lot.coins is None:
             return gross, 0
-        if gross > lot.coins - lot.refunded + lot.tax - lot.tax_back:
+        untaxed = lot.tax - lot.tax_back - lot.moved_tax
+        if gross > lot.coins - lot.gone + untaxed:
             raise RefusedError("not_refundable")
-        total = lot.refunded + lot.tax_back + gross
-        money = half_up(Fraction(lot.coins * total, lot.coins + lot.tax)) - lot.refunded
-        money = min(max(money, gross - lot.tax + lot.tax_back), lot.coins - lot.refunded, gross)
+        total = lot.gone + lot.tax_back + lot.moved_tax + gross
+        money = half_up(Fraction(lot.coins * total, lot.coins + lot.tax)) - lot.gone
+        money = min(max(money, gross - untaxed), lot.coins - lot.gone, gross)
         return money, gross - money
 
     @staticmethod
     def tax_due(lot: ModelLot) -> int:
         """Tax to pay back after an amount of money was."""
-        return max(0, half_up(Fraction(lot.tax * lot.refunded, lot.coins or 1)) - lot.tax_back)
+        return max(0, half_up(Fraction(lot.tax * lot.gone, lot.coins or 1)) - lot.tax_back - lot.moved_tax)
 
     def hold(self, id: str, credits: Fraction, ttl: int, token: str | None, model: str | None = None) -> None:
         if self.frozen:
@@ -496,8 +506,8 @@ class Model:
         lot = self.lot(id)
         if lot.coins is None:
             raise RefusedError("not_refundable")
-        whole = lot.coins - lot.refunded
-        gross = whole + lot.tax - lot.tax_back
+        whole = lot.coins - lot.gone
+        gross = whole + lot.tax - lot.tax_back - lot.moved_tax
         coins = gross if coins is None else coins
         if not 0 < coins <= gross:
             raise RefusedError("not_refundable")
@@ -540,6 +550,31 @@ class Model:
         else:
             lot.remaining += credits
         self.repay()
+
+    def transfer(self, target: Model, credits: Fraction, prefix: str) -> None:
+        """Move Credits to another account. Their lots there are named after the operation."""
+        if self.frozen:
+            raise RefusedError("account_frozen")
+        valid = frozenset(lot.id for lot in self.lots if not self.is_expired(lot))
+        if credits > self.room(valid):
+            raise RefusedError("insufficient_credits")
+        left, new = credits, list[ModelLot]()
+        for lot in sorted(self.lots, key=self.rank):
+            part = min(left, self.room(frozenset([lot.id]))) if lot.id in valid else ZERO
+            if part:
+                before = lot.worth
+                lot.remaining -= part
+                lot.moved += part
+                coins = None if lot.coins is None else before - lot.worth
+                lot.moved_coins += coins or 0
+                tax = self.tax_due(lot) if lot.coins else 0
+                lot.moved_tax += tax
+                left -= part
+                name = f"~{prefix}:{len(new) + 1}"
+                new.append(ModelLot(name, part, coins, lot.expires, remaining=part, tax=tax))
+                new[-1].model, new[-1].priority, new[-1].origin = lot.model, lot.priority, lot.origin or lot.id
+        target.lots += new
+        target.repay()
 
     def take_out(self, credits: Fraction, id: str | None = None) -> None:
         if credits > self.room(frozenset(lot.id for lot in self.lots if not self.is_expired(lot))):

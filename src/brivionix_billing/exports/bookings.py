@@ -74,6 +74,8 @@ class _Effect(NamedTuple):
     """Reason of the change of a promotional lot."""
 
 
+_MOVES: Final = {"moved_out": -1, "moved_in": 1}
+"""Kind of lot change -> the sign of money that moves between accounts."""
 _EFFECTS: Final = {
     "opened": _Effect(1, 1, 0, "granted"),
     "used": _Effect(-1, 0, 1, "used"),
@@ -83,6 +85,8 @@ _EFFECTS: Final = {
     "reversed": _Effect(1, 0, -1, "used"),
     # These Credits had left the lot before.
     "taken_back": _Effect(0, -1, -1, "voided"),
+    "moved_out": _Effect(-1, 0, 0, "moved"),
+    "moved_in": _Effect(1, 0, 0, "moved"),
     "written_off": _Effect(0, -1, -1, "voided"),
 }
 """Kind of lot change -> its effect."""
@@ -110,6 +114,8 @@ class Booking:
     """Purchased lot -> money received, negative if it was paid back."""
     other: dict[tuple[str, str], int] = field(default_factory=dict)
     """(Purchased lot, ``tax`` or ``fees``) -> amount, which is part of the cash."""
+    moved: dict[str, int] = field(default_factory=dict)
+    """Purchased lot -> purchase price of Credits that came from another account, negative if they went to one."""
     revenue: dict[tuple[str, str], int] = field(default_factory=dict)
     """(Purchased lot, name) -> revenue that is not that of the booking's kind."""
     money: dict[MoneyKey, int] = field(default_factory=dict)
@@ -255,6 +261,10 @@ class _Journal:
                 paid, credits = units_from_column(terms[1]), units_from_column(terms[2])
                 channel = str(entry.content["channel"])
                 self.lots[delta.lot] = PurchasedLot(delta.lot, day, channel, currency, paid, credits)
+            elif delta.kind == "moved_in":
+                paid, credits = units_from_column(terms[1]), units_from_column(terms[2])
+                channel = next(str(each["channel"]) for each in entry.result["lots"] if each["lot"] == delta.lot)
+                self.lots[delta.lot] = PurchasedLot(delta.lot, day, channel, currency, paid, credits)
             booking.lots[delta.lot] = booking.lots.get(delta.lot, 0) + effect.credits * delta.credits
             cash, revenue = effect.cash * delta.money, effect.revenue * delta.money
             booking.cash[delta.lot] = booking.cash.get(delta.lot, 0) + cash
@@ -262,10 +272,14 @@ class _Journal:
             if name != main:
                 key = delta.lot, name
                 booking.revenue[key] = booking.revenue.get(key, 0) + revenue
-            sums = recorded.setdefault(currency, {"cash": 0, "deferred": 0, "revenue": 0})
+            moved = _MOVES.get(delta.kind, 0) * delta.money
+            if moved:
+                booking.moved[delta.lot] = booking.moved.get(delta.lot, 0) + moved
+            sums = recorded.setdefault(currency, {"cash": 0, "deferred": 0, "revenue": 0, "transfers": 0})
             sums["cash"] += cash
             sums["revenue"] -= revenue
-            sums["deferred"] += revenue - cash
+            sums["transfers"] += moved
+            sums["deferred"] += revenue - cash - moved
         _add_other_money(entry, booking, recorded)
 
 
@@ -332,7 +346,9 @@ def _apply(booking: Booking, state: Position, lots: Mapping[str, PurchasedLot]) 
         deferred, cash = lot.deferred(after) - lot.deferred(before), booking.cash.get(id, 0)
         booking.post("cash", lot, cash)
         booking.post("deferred", lot, -deferred)
-        rest = cash - deferred
+        moved = booking.moved.get(id, 0)
+        booking.post("transfers", lot, moved)
+        rest = cash + moved - deferred
         for name in _OTHER_MONEY:
             part = booking.other.get((id, name), 0)
             rest += part

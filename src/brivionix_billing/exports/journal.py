@@ -130,7 +130,8 @@ def _by_account(booking: Booking, accounts: AccountMapping) -> dict[tuple[str, s
 
 
 def _target(key: MoneyKey, accounts: AccountMapping) -> str:
-    mapped = accounts.get(key.name, {})
+    # Deferred revenue that moves between accounts of customers is still deferred revenue.
+    mapped = accounts.get("deferred" if key.name == "transfers" else key.name, {})
     if isinstance(mapped, str):
         return mapped
     if key.channel not in mapped:

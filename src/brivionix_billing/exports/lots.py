@@ -16,7 +16,8 @@ class MoneyKey(NamedTuple):
     """An account in money of one channel and currency."""
 
     name: str
-    """``cash``, ``deferred``, ``usage``, ``breakage`` (expired Credits), ``corrections``, ``tax`` or ``fees``."""
+    """``cash``, ``deferred``, ``usage``, ``breakage`` (expired Credits), ``corrections``, ``tax``, ``fees`` or
+    ``transfers`` (between accounts)."""
     channel: str
     currency: str
 

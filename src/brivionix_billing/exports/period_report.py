@@ -28,6 +28,8 @@ _MOVEMENT_BY_KIND: Final = {
     "lot_expired": "expired",
     "adjust": "corrected",
     "void": "voided",
+    "transfer_out": "transferred",
+    "transfer_in": "transferred",
 }
 """Kind of booking -> movement of Credits, and of cash."""
 _MOVEMENT_BY_REVENUE: Final = {"usage": "used", "breakage": "expired", "corrections": "corrected"}
@@ -168,6 +170,8 @@ def _account_rows(books: AccountBooks) -> list[ReportRow]:
                 row.move(movement, amount)
                 row.tax = _plus(row.tax, -amount if key.name == "tax" else 0)
                 row.fees = _plus(row.fees, amount if key.name == "fees" else 0)
+            elif key.name == "transfers":
+                row.move(movement, amount)
             elif key.name != "deferred":  # a credit of revenue decreases the deferred revenue
                 row.revenue = _plus(row.revenue, -amount)
                 row.move(_MOVEMENT_BY_REVENUE[key.name], amount)

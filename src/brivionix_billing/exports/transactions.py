@@ -29,6 +29,7 @@ _MONEY_ACCOUNTS: Final = {
     "corrections": ("Income", "Corrections"),
     "tax": ("Liabilities", "Tax"),
     "fees": ("Expenses", "Fees"),
+    "transfers": ("Equity", "Transfers"),
 }
 """Money account of a booking -> account of the books. Deferred revenue is the cost of the Credits."""
 _EQUITY: Final = ("Equity", "Credits")

@@ -49,6 +49,7 @@ SUBACCOUNTS: Final = {
     "refunded": "purchased Credits refunded",
     "disputed": "purchased Credits whose payment was clawed back",
     "expired": "Credits expired without use",
+    "moved": "Credits moved to another account; negative if they came from one",
 }
 """Subaccounts of an account, with their meaning. The postings of an entry move Credits between them and sum to zero."""
 
@@ -59,7 +60,8 @@ class LotChange(NamedTuple):
     lot: str
     kind: str
     """``opened``, ``used``, ``expired``, ``refunded``, ``restored``; ``taken_back``: clawed back after use;
-    ``written_off``: clawed back after expiry; ``reversed``: returned because the charge was reversed."""
+    ``written_off``: clawed back after expiry; ``reversed``: returned because the charge was reversed; ``moved_out`` and
+    ``moved_in``: moved by a transfer."""
     credits: Decimal
     remaining: Decimal
     """Credits in the lot after the change."""
@@ -178,6 +180,7 @@ class Entry:
 
         They sum to zero. Cash comes in as deferred revenue, which becomes revenue when Credits are used or expire.
         ``tax`` is the tax that is owed to the state (negative), and ``fees`` are those of the channel, paid from cash.
+        ``transfers`` are to other accounts, whose entries have the opposite.
         """
         accounts: dict[str, dict[str, Money]] = {}
         for change in self.lot_changes:
@@ -413,6 +416,8 @@ _PRIMARY_SUBACCOUNTS: Final = {
     "reverse": ("refunded", "disputed"),
     "void": ("voided",),
     "charge_reversed": ("used",),
+    "transfer_out": ("moved",),
+    "transfer_in": ("moved",),
 }
 """Kind of entry -> the subaccounts that give the entry its amount."""
 _MONEY_POSTINGS: Final = {
@@ -424,5 +429,7 @@ _MONEY_POSTINGS: Final = {
     "written_off": ("revenue", "cash"),
     "restored": ("cash", "deferred"),
     "reversed": ("revenue", "deferred"),
+    "moved_out": ("deferred", "transfers"),
+    "moved_in": ("transfers", "deferred"),
 }
 """Kind of lot change -> the money accounts that it debits and credits."""

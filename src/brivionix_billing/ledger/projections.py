@@ -68,8 +68,8 @@ class AccountRow:
 class LotRow:
     """Credits from one purchase, grant or correction.
 
-    Invariants: ``credits == remaining + used + expired + returned``, and
-    ``paid == recognised + refunded + lot_value(lot, remaining)``.
+    Invariants: ``credits == remaining + used + expired + returned + moved``, and
+    ``paid == recognised + refunded + moved_paid + lot_value(lot, remaining)``.
     """
 
     id: str
@@ -96,6 +96,22 @@ class LotRow:
     """The requests that may use it, as JSON; ``None``: all."""
     priority: int | None = None
     """A lot with a lower number is used first; ``None``: the default."""
+    moved: int | None = None
+    """Credits that a transfer moved to another account; ``None``: none."""
+    moved_paid: int | None = None
+    """Their purchase price; ``None``: none."""
+    origin: str | None = None
+    """The lot of the payment, grant or correction that its Credits come from, if a transfer opened it."""
+
+    @property
+    def gone(self) -> int:
+        """Money that was paid back, or moved to other lots."""
+        return self.refunded + (self.moved_paid or 0)
+
+    @property
+    def has_returned_all(self) -> bool:
+        """Whether all Credits were returned or moved."""
+        return self.returned + (self.moved or 0) == self.credits
 
 
 @dataclass(slots=True)
@@ -115,6 +131,13 @@ class PaymentRow:
     coupon: int
     tax_refunded: int
     order: str | None
+    tax_moved: int | None = None
+    """Tax of Credits that a transfer moved to another lot; ``None``: none."""
+
+    @property
+    def tax_gone(self) -> int:
+        """Tax that was paid back, or moved to other lots."""
+        return self.tax_refunded + (self.tax_moved or 0)
 
 
 @dataclass(slots=True)
@@ -206,7 +229,8 @@ class LotDelta(NamedTuple):
     lot: str
     kind: str
     """``opened``, ``used``, ``expired``, ``refunded``, ``restored``; ``taken_back``: clawed back after use;
-    ``written_off``: clawed back after expiry; ``reversed``: returned because the charge was reversed."""
+    ``written_off``: clawed back after expiry; ``reversed``: returned because the charge was reversed; ``moved_out`` and
+    ``moved_in``: moved by a transfer."""
     credits: int
     money: int
     """Money paid, recognised or paid back, in the currency of the lot: whole minor units."""
@@ -216,7 +240,7 @@ class LotDelta(NamedTuple):
 
 # The kinds of lot changes are stored in the journal. The journal is hashed and never rewritten, so they keep their
 # names: Credits that the documentation calls clawed back are `taken_back` here.
-REDUCING_KINDS: Final = ("used", "expired", "refunded")
+REDUCING_KINDS: Final = ("used", "expired", "refunded", "moved_out")
 """Kinds of lot changes that reduce the remaining Credits."""
 CLAWBACK_KINDS: Final = ("taken_back", "written_off")
 """Kinds of lot changes that claw back Credits that had left the lot before."""
@@ -267,7 +291,10 @@ def apply_lot_change(lot: LotRow, kind: str, credits: int, money: int) -> LotDel
         lot.remaining += credits
         lot.returned -= credits
         lot.refunded -= money
-    elif kind != "opened":
+    elif kind == "moved_out":
+        lot.moved = (lot.moved or 0) + credits or None
+        lot.moved_paid = (lot.moved_paid or 0) + money or None
+    elif kind not in ("opened", "moved_in"):
         raise ValueError(kind)
     return LotDelta(lot.id, kind, credits, money, lot.remaining)
 

@@ -14,6 +14,7 @@ from brivionix_billing.ledger.entry import SUBACCOUNTS, Entry, purchase_terms
 from brivionix_billing.ledger.limits import CountedRequest, LimitState, charged_amounts
 from brivionix_billing.ledger.posting.api_tokens import apply_rotation, apply_settings
 from brivionix_billing.ledger.posting.orders import money_units, order_row, payment_credits, payment_row
+from brivionix_billing.ledger.posting.transfers import moved_lot, moved_payment
 from brivionix_billing.ledger.projections import (
     PAYBACK_KINDS,
     AccountRow,
@@ -56,6 +57,7 @@ class AccountReplay:
     """Charge -> Credits of it that were reversed."""
     latest: datetime | None = None
     """Time of the last entry."""
+    transfers: list[Entry] = field(default_factory=list)
     totals: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SUBACCOUNTS, 0))
 
     def __post_init__(self) -> None:
@@ -121,6 +123,8 @@ class AccountReplay:
             hold.credits -= units_from_column(part)
             if hold.token is not None:
                 self.tokens[hold.token].held -= units_from_column(part)
+        if entry.kind in ("transfer_out", "transfer_in"):
+            self._transfer(entry)
         if entry.kind in ("settle", "charge"):
             self._charge(entry)
         elif entry.kind == "charge_reversed":
@@ -130,6 +134,8 @@ class AccountReplay:
             if delta.kind == "opened":
                 self.lots[entry.id] = self._open_lot(entry, booked)
                 apply_restricted(account, self.lots[entry.id], self.lots[entry.id].remaining)
+            elif delta.kind == "moved_in":
+                self._move_in(entry, delta.lot, booked)
             before = self.lots[delta.lot].remaining if delta.lot in self.lots else 0
             if delta.lot not in self.lots or apply_lot_change(self.lots[delta.lot], *delta[1:4]) != delta:
                 raise _broken_entry_error(
@@ -173,7 +179,7 @@ class AccountReplay:
     def _return_tax(self, entry: Entry) -> None:
         payment = self.payments[entry.lot_deltas[0].lot]
         payment.tax_refunded += money_units(entry.result["tax"])
-        if not 0 <= payment.tax_refunded <= payment.tax:
+        if payment.tax_refunded < 0 or payment.tax_gone > payment.tax:
             raise _broken_entry_error(entry, "it pays back another tax than was paid")
 
     @staticmethod
@@ -195,9 +201,9 @@ class AccountReplay:
         elif stated is None or entry.kind in ("release", "hold_expired"):
             return
         else:
-            takes = primary in ("paid", "granted", "adjusted") or entry.kind == "charge_reversed"
+            takes = primary in ("paid", "granted", "adjusted") or entry.kind in ("charge_reversed", "transfer_in")
             expected = units_from_column(stated) * (-1 if takes else 1)
-        opened = sum(delta.credits for delta in entry.lot_deltas if delta.kind == "opened")
+        opened = sum(delta.credits for delta in entry.lot_deltas if delta.kind in ("opened", "moved_in"))
         if entry.postings.get(primary, 0) != expected or (
             expected < 0 and entry.kind != "charge_reversed" and opened != -expected
         ):
@@ -252,6 +258,31 @@ class AccountReplay:
             raise _broken_entry_error(entry, f"lot {safe_repr(lot.id)} was closed, or its new expiry had passed")
         lot.expires = expires
 
+    def _move_in(self, entry: Entry, id: str, booked: str) -> None:
+        """Open a lot that another account sent."""
+        terms = next(each for each in entry.result["lots"] if each["lot"] == id)
+        lot = self.lots[id] = moved_lot(terms, self.account.id, entry.number, booked)
+        apply_restricted(self.account, lot, lot.remaining)
+        payment = moved_payment(lot, terms)
+        if payment is not None:
+            self.payments[id] = payment
+
+    def _transfer(self, entry: Entry) -> None:
+        """Apply the tax that moves with the Credits of a transfer. Its other entry is checked by :func:`verify`."""
+        self.transfers.append(entry)
+        if entry.kind == "transfer_out":
+            for terms, delta in zip(entry.result["lots"], entry.lot_deltas, strict=True):
+                stated = terms["from"], units_from_column(terms["credits"]), units_from_column(terms.get("paid", "0"))
+                lot = self.lots[delta.lot]
+                kept = tuple(terms.get(name) for name in ("expires", "channel", "currency", "origin"))
+                if stated != (delta.lot, delta.credits, delta.money) or kept != (
+                    *(lot.expires, lot.channel, lot.currency, lot.origin or lot.id),
+                ):
+                    raise _broken_entry_error(entry, f"it moves other Credits than those of lot {safe_repr(lot.id)}")
+                if "tax" in terms:
+                    payment = self.payments[lot.id]
+                    payment.tax_moved = (payment.tax_moved or 0) + units_from_column(terms["tax"])
+
     def _open_lot(self, entry: Entry, booked: str) -> LotRow:
         content = entry.content
         credits, (opened, *_) = units_from_column(content["credits"]), entry.lot_deltas
@@ -286,9 +317,9 @@ class AccountReplay:
         for lot in lots:
             if min(lot.remaining, lot.used, lot.expired, lot.returned) < 0:
                 problem = f"it makes an amount of lot {safe_repr(lot.id)} negative"
-            elif lot.credits != lot.remaining + lot.used + lot.expired + lot.returned:
+            elif lot.credits != lot.remaining + lot.used + lot.expired + lot.returned + (lot.moved or 0):
                 problem = f"the Credits of lot {safe_repr(lot.id)} do not add up"
-            elif lot.paid != lot.recognised + lot.refunded + lot_value(lot, lot.remaining):
+            elif lot.paid != lot.recognised + lot.gone + lot_value(lot, lot.remaining):
                 problem = f"the money of lot {safe_repr(lot.id)} does not add up"
         if problem:
             raise _broken_entry_error(entry, problem)
@@ -353,6 +384,8 @@ _POSTING_RULES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "charge_reversed": ("used", ("expired", "waived", *_RELEASE_TARGETS)),
     "reverse": ("", ("refunded", "disputed", "expired", *_RELEASE_TARGETS)),
     "lot_expired": ("expired", ("available",)),
+    "transfer_out": ("moved", ("available",)),
+    "transfer_in": ("moved", _RELEASE_TARGETS),
 }
 """Kind of entry -> its primary subaccount, and the others that it may change."""
 _RESOLUTION_STATES: Final = {"settle": "settled", "release": "released", "hold_expired": "expired"}

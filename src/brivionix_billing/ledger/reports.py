@@ -85,7 +85,8 @@ class Balance:
 class Lot:
     """Credits from one purchase, grant or correction, and their current state.
 
-    Invariants: ``credits == remaining + used + expired + returned``, and ``paid == recognised + refunded + deferred``.
+    Invariants: ``credits == remaining + used + expired + returned + moved``, and
+    ``paid == recognised + refunded + moved_paid + deferred``.
     """
 
     id: str
@@ -114,6 +115,12 @@ class Lot:
     """The requests that may use it; ``None``: all."""
     priority: int = DEFAULT_PRIORITY
     """Of the lots that a request may use, one with a lower number is used first."""
+    moved: Decimal = Decimal(0)
+    """Credits that a transfer moved to a lot of another account."""
+    moved_paid: Payable | None = None
+    """Purchase price of the moved Credits; ``None`` if nothing was paid."""
+    origin: str | None = None
+    """The lot of the payment, grant or correction that its Credits come from, if a transfer opened it."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the lot as JSON values."""
@@ -143,6 +150,10 @@ class Payment:
     """Amount paid back, with tax."""
     tax_refunded: Payable
     """Tax in ``refunded``."""
+    moved: Payable
+    """Amount whose Credits a transfer moved to another account, with tax. It is paid back from the lot there."""
+    origin: str | None
+    """The lot of the payment, if a transfer moved this part of it to the account; then ``gross`` is the part."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the payment as JSON values."""
@@ -220,7 +231,7 @@ def require_account(store: Store, account: str) -> AccountRow:
 def lots(store: Store, account: str) -> list[Lot]:
     """Return all lots of an account: see :meth:`Ledger.lots`."""
     require_account(store, account)
-    return [_lot_from_row(row) for row in store.fetch_all(LotRow, store.sql.lots, account)]
+    return [_lot_from_row(row) for row in _fetch_lots(store, account)]
 
 
 def tokens(store: Store, account: str) -> list[ApiToken]:
@@ -266,6 +277,9 @@ def _lot_from_row(row: LotRow) -> Lot:
         to_payable(lot_value(row, row.remaining)),
         None if row.restriction is None else Restriction.from_column(row.restriction),
         DEFAULT_PRIORITY if row.priority is None else row.priority,
+        units_to_credits(row.moved or 0),
+        to_payable(row.moved_paid or 0),
+        row.origin,
     )
 
 
@@ -273,8 +287,18 @@ def payments(store: Store, account: str) -> list[Payment]:
     """Return the payments of an account: see :meth:`Ledger.payments`."""
     require_account(store, account)
     parts = {row.id: row for row in store.fetch_all(PaymentRow, store.sql.payments, account)}
-    rows = store.fetch_all(LotRow, store.sql.lots, account)
+    rows = _fetch_lots(store, account)
     return [_payment_from_rows(lot, parts.get(lot.id)) for lot in rows if lot.currency is not None]
+
+
+def _fetch_lots(store: Store, account: str) -> list[LotRow]:
+    """Return the lots of an account. One that a transfer opened has the reference of its payment."""
+    rows = store.fetch_all(LotRow, store.sql.lots, account)
+    for row in rows:
+        if row.origin is not None and row.currency is not None:
+            paid = store.fetch_one(LotRow, store.sql.lot, row.origin)
+            row.reference = None if paid is None else paid.reference
+    return rows
 
 
 def _payment_from_rows(lot: LotRow, parts: PaymentRow | None) -> Payment:
@@ -282,10 +306,27 @@ def _payment_from_rows(lot: LotRow, parts: PaymentRow | None) -> Payment:
     row = parts or PaymentRow(lot.id, lot.account, currency, lot.paid, 0, 0, 0, 0, None)
     amounts = (
         *(row.gross, row.tax, row.fee, row.gross - row.fee, row.coupon),
-        *(lot.refunded + row.tax_refunded, row.tax_refunded),
+        *(lot.refunded + row.tax_refunded, row.tax_refunded, (lot.moved_paid or 0) + (row.tax_moved or 0)),
     )
-    money = (units_to_payable(amount, currency) for amount in amounts)
-    return Payment(lot.id, lot.account, str(lot.channel), str(lot.reference), row.order, *money)
+    gross, tax, fee, net, coupon, refunded, tax_refunded, moved = (
+        units_to_payable(amount, currency) for amount in amounts
+    )
+    return Payment(
+        lot.id,
+        lot.account,
+        str(lot.channel),
+        str(lot.reference),
+        row.order,
+        gross,
+        tax,
+        fee,
+        net,
+        coupon,
+        refunded,
+        tax_refunded,
+        moved,
+        lot.origin,
+    )
 
 
 def orders(store: Store, account: str, now: str) -> list[Order]:

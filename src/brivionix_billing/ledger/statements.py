@@ -306,6 +306,9 @@ def _movement_label(entry: Entry, days: CalendarDays) -> str:
         label += f", {money}"
     elif entry.kind == "charge_reversed":
         label += f", {entry.result['charge']}: {entry.content['reason']}"
+    elif entry.kind in ("transfer_out", "transfer_in"):
+        other = entry.content.get("to", entry.content.get("from"))
+        label += f" {'to' if 'to' in entry.content else 'from'} {other}: {entry.content['reason']}"
     elif entry.content.get("reason"):
         label += f": {entry.content['reason']}"
     if "only" in entry.content:
@@ -323,6 +326,8 @@ KIND_LABELS: Final = {
     "lot_expired": "Expired Credits",
     "void": "Voided Credits",
     "charge_reversed": "Reversed charge",
+    "transfer_out": "Transfer",
+    "transfer_in": "Transfer",
 }
 """Kind of entry -> its label."""
 

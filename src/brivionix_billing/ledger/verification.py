@@ -10,6 +10,7 @@ from brivionix_billing.ledger.counter_pruning import is_compared
 from brivionix_billing.ledger.database.store import TABLE_MAPPINGS, JournalRow, Row, Store
 from brivionix_billing.ledger.entry import Entry
 from brivionix_billing.ledger.limits import CounterRow, LimitRow
+from brivionix_billing.ledger.posting.transfers import incoming_id
 from brivionix_billing.ledger.projections import AccountRow, UsageRow
 from brivionix_billing.ledger.replay import AccountReplay
 from brivionix_billing.ledger.units import units_to_text
@@ -62,7 +63,7 @@ def verify(store: Store, heads: Mapping[str, tuple[int, str]]) -> Iterator[Incon
             yield Inconsistency(
                 account, None, f"entries {replay.account.number + 1} to {head[0]} of the checkpoint are missing"
             )
-        for message in (*replay.check_sums(), *_check_reversals(store, replay)):
+        for message in (*replay.check_sums(), *_check_reversals(store, replay), *_check_transfers(store, replay)):
             yield Inconsistency(account, None, message)
         yield from _compare_projections(store, replay)
     for account in heads.keys() - accounts:
@@ -85,6 +86,28 @@ def _check_reversals(store: Store, replay: AccountReplay) -> Iterator[str]:
         charge = None if row is None else Entry.from_row(row)
         if charge is None or charge.account != replay.account.id or charge.postings.get("used", 0) < amount:
             yield f"{units_to_text(amount)} Credits of charge {safe_repr(id)} were reversed, but it charged less"
+
+
+def _check_transfers(store: Store, replay: AccountReplay) -> Iterator[str]:
+    """Yield a message for each transfer whose entry in the other account is missing or states something else."""
+    for entry in replay.transfers:
+        is_outgoing = entry.kind == "transfer_out"
+        id = incoming_id(entry.id) if is_outgoing else entry.result.get("transfer")
+        row = store.fetch_entry(store.sql.entry, id)
+        other = None if row is None else Entry.from_row(row)
+        outgoing, incoming = (entry, other) if is_outgoing else (other, entry)
+        if (
+            outgoing is None
+            or incoming is None
+            or (outgoing.kind, incoming.kind) != ("transfer_out", "transfer_in")
+            or (outgoing.account, outgoing.content.get("to")) != (incoming.content.get("from"), incoming.account)
+            or incoming.id != incoming_id(outgoing.id)
+            or outgoing.result["lots"] != incoming.result["lots"]
+            or outgoing.postings["moved"] != -incoming.postings["moved"]
+            or incoming.result.get("hash") != outgoing.hash
+        ):
+            entry_name = f"entry {entry.number} ({safe_repr(entry.id)})"
+            yield f"{entry_name}: the other account has no matching entry {safe_repr(id)}"
 
 
 def _compare_projections(store: Store, replay: AccountReplay) -> Iterator[Inconsistency]:

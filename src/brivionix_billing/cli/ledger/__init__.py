@@ -17,6 +17,7 @@ from brivionix_billing.cli.ledger import (
     period_report,
     reports,
     requests,
+    transfers,
 )
 
 __all__ = ["add_commands"]
@@ -47,7 +48,7 @@ def add_commands(commands: Any) -> None:
         allow_abbrev=False,
     ).add_subparsers(title="subcommands", metavar="SUBCOMMAND", required=True)
     for module in (
-        *(maintenance, accounts, api_tokens, limits, orders, payments, corrections, reports, account_pages, requests),
-        period_report,
+        *(maintenance, accounts, api_tokens, limits, orders, payments, transfers, corrections, reports, account_pages),
+        *(requests, period_report),
     ):
         module.add_commands(subcommands)

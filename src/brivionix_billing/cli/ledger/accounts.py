@@ -122,6 +122,9 @@ def _lots(args: Namespace) -> int:
     heads += ["credits", "remaining", "used", "expired", "returned", "paid", "recognised", "refunded", "deferred"]
     # Both lots and Credits expire, so the column with the time has another name than the one with Credits.
     names = ["lot", "opened", "valid until", *heads[3:]]
+    if any(lot.moved or lot.origin for lot in found):
+        heads += ["moved", "moved_paid", "origin"]
+        names += ["moved", "moved paid", "origin"]
     if any(lot.only or lot.priority != DEFAULT_PRIORITY for lot in found):
         heads += ["priority", "only"]
         names += ["priority", "usable by"]

@@ -95,7 +95,7 @@ _LOT: Final = _map_table(
     tables.LOT,
     LotRow,
     *("account", "number", "at", "channel", "reference", "currency", "price", "credits", "paid"),
-    *("restriction", "priority"),
+    *("restriction", "priority", "origin"),
 )
 _HOLD: Final = _map_table(tables.HOLD, HoldRow, "account", "token", "at", "expires", "counted", "scope")
 _TOKEN: Final = _map_table(tables.TOKEN, TokenRow, "account")
@@ -163,8 +163,9 @@ class Statements:
         self.account = self._select(_ACCOUNT, "id = ?")
         self.accounts = self._sql("SELECT id FROM billing_account WHERE id > ? ORDER BY id LIMIT ?")
         self.lot = self._select(_LOT, "id = ?")
-        self.lots = self._select(_LOT, "account = ? ORDER BY number")
-        self.live_lots = self._select(_LOT, "account = ? AND live = 1 ORDER BY number")
+        self.lots = self._select(_LOT, "account = ? ORDER BY number, id")
+        self.live_lots = self._select(_LOT, "account = ? AND live = 1 ORDER BY number, id")
+        self.moved_lots = self._select(_LOT, "origin = ? ORDER BY account, id")
         self.payment = self._select(_LOT, "channel = ? AND reference = ?")
         self.hold = self._select(_HOLD, "id = ?")
         self.open_holds = self._select(_HOLD, "account = ? AND state = 'open' ORDER BY expires, id")

@@ -107,9 +107,18 @@ LOT: Final = Table(
     Column("live", SmallInteger, nullable=False),
     _text_column("restriction", null=True),
     Column("priority", SmallInteger, nullable=True),
+    _amount_column("moved", null=True),
+    _amount_column("moved_paid", null=True),
+    _text_column("origin", null=True),
     UniqueConstraint("channel", "reference", name="billing_lot_payment"),
     Index("billing_lot_live", "account", sqlite_where=text("live = 1"), postgresql_where=text("live = 1")),
     Index("billing_lot_account", "account"),
+    Index(
+        "billing_lot_origin",
+        "origin",
+        sqlite_where=text("origin IS NOT NULL"),
+        postgresql_where=text("origin IS NOT NULL"),
+    ),
 )
 UNCHARGED_HOLD: Final = "state IN ('released', 'expired')"
 """Holds whose requests were not charged. Requests of a token are found by an index of them, and by the usage."""
@@ -146,6 +155,7 @@ PAYMENT: Final = Table(
     _amount_column("coupon"),
     _amount_column("tax_refunded"),
     _text_column("order_id", null=True),
+    _amount_column("tax_moved", null=True),
     Index("billing_payment_account", "account"),
 )
 ORDER: Final = Table(

@@ -15,6 +15,7 @@ from brivionix_billing.ledger.ids import require_id, require_new_id
 from brivionix_billing.ledger.locked_account import LockedAccount
 from brivionix_billing.ledger.notices.notice import Notice
 from brivionix_billing.ledger.operations.base import lock_account
+from brivionix_billing.ledger.operations.moved_payments import MovedPayments
 from brivionix_billing.ledger.operations.payments import Payments
 from brivionix_billing.ledger.operations.queries import Queries
 from brivionix_billing.ledger.posting import orders
@@ -30,7 +31,7 @@ from brivionix_billing.topup import Quote
 __all__ = ["Orders"]
 
 
-class Orders(Queries, Payments):
+class Orders(Queries, Payments, MovedPayments):
     """Operations with orders and received payments."""
 
     def create_order(
@@ -131,17 +132,22 @@ class Orders(Queries, Payments):
             return None
         done = None if notice.operation is None else self.entry(notice.operation, connection=connection)
         if notice.kind in ("refund_failed", "dispute_won"):
-            undoes = notice.id if done is None else done.id
-            if done is None and self.entry(undoes, connection=connection) is None:
+            undone = self.entry(notice.id, connection=connection) if done is None else done
+            if undone is None:
                 return None  # what failed was not posted
-            return self.reverse(
-                self._lot_of(notice, connection).account,
-                undoes,
-                id=f"{undoes}:{notice.kind}",
-                at=at,
-                reason="the refund failed" if notice.kind == "refund_failed" else "the dispute was won",
-                connection=connection,
-            )
+            reason = "the refund failed" if notice.kind == "refund_failed" else "the dispute was won"
+            reversals = [
+                self.reverse(
+                    part.account,
+                    part.id,
+                    id=f"{undone.id}:{notice.kind}{'' if part.id == undone.id else f':{number}'}",
+                    at=at,
+                    reason=reason,
+                    connection=connection,
+                )
+                for number, part in enumerate(self._dispute_entries(undone, connection), 1)
+            ]
+            return reversals[0]
         if done is not None:
             return replace(done, repeated=True)  # the ledger's own refund, which it posted before it was paid
         lot = self._lot_of(notice, connection)
@@ -149,10 +155,12 @@ class Orders(Queries, Payments):
         if notice.is_total and pay is not None:
             if self.entry(notice.id, connection=connection) is not None:
                 return None
-            paid_back = next(row for row in self.payments(lot.account, connection=connection) if row.lot == lot.id)
-            if pay.minor <= paid_back.refunded.minor:
+            paid_back = self._paid_back(lot.id, connection)
+            if pay.minor <= paid_back.minor:
                 return None
-            pay = Payable(pay.minor - paid_back.refunded.minor, pay.currency)
+            pay = Payable(pay.minor - paid_back.minor, pay.currency)
+        if lot.moved:
+            return self._dispute_payment(lot.id, pay, notice.id, at, connection)
         return self.dispute(lot.account, lot.id, id=notice.id, at=at, pay=pay, connection=connection)
 
     def _post_payment(self, notice: Notice, at: datetime, connection: Connection | None) -> Entry:

@@ -32,14 +32,14 @@ def void(account: LockedAccount, lot: LotRow, content: Mapping[str, Any]) -> Ent
     The money of a purchased lot is returned. Raises ``not_reversible`` if nothing of the lot is left.
     """
     draft = EntryDraft("void", account.booked_at, content)
-    if lot.returned == lot.credits:
+    if lot.has_returned_all:
         raise BillingError(
             "not_reversible", f"lot {safe_repr(lot.id)} has nothing left to void: all its Credits were returned"
         )
     remaining, value = lot.remaining, lot_value(lot, lot.remaining)
     recognised = lot.recognised
     parts = payment_parts(account, lot)
-    if parts is not None and parts.fee and not lot.refunded:  # else the payment was received
+    if parts is not None and parts.fee and not lot.gone:  # else the payment was received
         draft.result["fee"] = str(units_to_payable(parts.fee, parts.currency).amount)
     shrink_holds(account, draft, lot, remaining)
     if remaining:
@@ -63,8 +63,8 @@ def change_expiry(account: LockedAccount, lot: LotRow, content: Mapping[str, Any
     expires, problem = content["expires"], None
     if lot.expires is not None and lot.expires <= account.booked_at:
         problem = f"expired at {lot.expires}"
-    elif lot.returned == lot.credits:
-        problem = "has nothing left: all its Credits were returned"
+    elif lot.has_returned_all:
+        problem = f"has nothing left: all its Credits were {'moved or ' if lot.moved else ''}returned"
     elif not lot.remaining:
         problem = "is used up"
     if problem is not None:

@@ -48,6 +48,7 @@ __all__ = [
     "reverse",
     "shrink_holds",
     "top_up_content",
+    "unreturned_gross",
 ]
 
 
@@ -189,7 +190,7 @@ def refund(
         account.change_lot(draft, lot, "used", 0, -deficit)
     draft.post("available", -credits)
     draft.post("refunded", credits)
-    draft.result |= _payout_target(lot)
+    draft.result |= _payout_target(account, lot)
     return_tax(account, draft, lot, tax)
     return draft
 
@@ -197,6 +198,11 @@ def refund(
 def payment_parts(account: LockedAccount, lot: LotRow) -> PaymentRow | None:
     """Return the parts of the payment of a lot, or ``None`` if it has neither tax nor fee."""
     return account.store.fetch_one(PaymentRow, account.store.sql.payment_parts, lot.id)
+
+
+def unreturned_gross(lot: LotRow, parts: PaymentRow | None) -> int:
+    """Return what is left of a payment in a lot, with its tax."""
+    return lot.paid - lot.gone + (0 if parts is None else parts.tax - parts.tax_gone)
 
 
 def return_tax(account: LockedAccount, draft: EntryDraft, lot: LotRow, tax: int | None = None) -> None:
@@ -209,8 +215,8 @@ def return_tax(account: LockedAccount, draft: EntryDraft, lot: LotRow, tax: int 
         return
     if tax is None:
         minor = minor_unit(row.currency)
-        due = round_quotient(row.tax // minor * lot.refunded, lot.paid, Rounding.HALF_UP) * minor if lot.paid else 0
-        tax = max(0, due - row.tax_refunded)
+        due = round_quotient(row.tax // minor * lot.gone, lot.paid, Rounding.HALF_UP) * minor if lot.paid else 0
+        tax = max(0, due - row.tax_gone)
     if tax:
         row.tax_refunded += tax
         account.mark_changed(row)
@@ -226,21 +232,22 @@ def _split_gross(account: LockedAccount, lot: LotRow, gross: int) -> tuple[int, 
     if row is None or not row.tax:
         return gross, None
     minor = minor_unit(row.currency)
-    unreturned, untaxed = lot.paid - lot.refunded, row.tax - row.tax_refunded
+    unreturned, untaxed = lot.paid - lot.gone, row.tax - row.tax_gone
     if gross > unreturned + untaxed:
         raise BillingError(
             "not_refundable",
             f"{units_to_payable(gross, row.currency)} of lot {safe_repr(lot.id)} cannot be paid back: "
             f"{units_to_payable(unreturned + untaxed, row.currency)} of its payment have not been paid back",
         )
-    total = lot.refunded + row.tax_refunded + gross
-    money = round_quotient(lot.paid // minor * total, row.gross, Rounding.HALF_UP) * minor - lot.refunded
+    total = lot.gone + row.tax_gone + gross
+    money = round_quotient(lot.paid // minor * total, row.gross, Rounding.HALF_UP) * minor - lot.gone
     money = min(max(money, gross - untaxed), unreturned, gross)
     return money, gross - money
 
 
-def _payout_target(lot: LotRow) -> dict[str, Any]:
-    return {"channel": lot.channel, "reference": lot.reference}
+def _payout_target(account: LockedAccount, lot: LotRow) -> dict[str, Any]:
+    paid = lot if lot.origin is None else account.store.fetch_one(LotRow, account.store.sql.lot, lot.origin)
+    return {"channel": lot.channel, "reference": None if paid is None else paid.reference}
 
 
 def _payment_units(lot: LotRow, pay: Payable | str) -> int:
@@ -289,9 +296,8 @@ def dispute(account: LockedAccount, lot: LotRow, content: Mapping[str, Any], pay
     draft = EntryDraft("dispute", account.booked_at, content)
     if lot.currency is None:
         raise _promotional_lot_error(lot)
-    unreturned = lot.paid - lot.refunded
-    parts = payment_parts(account, lot)
-    whole = unreturned if parts is None else unreturned + parts.tax - parts.tax_refunded
+    unreturned = lot.paid - lot.gone
+    whole = unreturned_gross(lot, payment_parts(account, lot))
     gross = whole if pay is None else _payment_units(lot, pay)
     if gross > whole or not gross:
         raise BillingError(
@@ -314,7 +320,7 @@ def dispute(account: LockedAccount, lot: LotRow, content: Mapping[str, Any], pay
     draft.post("disputed", credits)
     if spent_money or money == unreturned:  # a whole payment includes Credits used for less than a minor unit
         claw_back(account, draft, lot, spent_money, whole=money == unreturned)
-    draft.result |= _payout_target(lot)
+    draft.result |= _payout_target(account, lot)
     return_tax(account, draft, lot, tax)
     account.repay_owed(draft)
     return draft
@@ -400,7 +406,7 @@ def reverse(account: LockedAccount, undoes: str, content: Mapping[str, Any]) -> 
         tax = Payable(undone.result["tax"], str(lot.currency))
         return_tax(account, draft, lot, -tax.minor * minor_unit(tax.currency))
     # Charges meanwhile were rounded without these Credits, so the recognised money may be off by a minor unit.
-    rounding = lot.paid - lot.refunded - lot_value(lot, lot.remaining) - lot.recognised
+    rounding = lot.paid - lot.gone - lot_value(lot, lot.remaining) - lot.recognised
     if rounding:
         account.change_lot(draft, lot, "used", 0, rounding)
     draft.post("refunded" if undone.kind == "refund" else "disputed", -credits)

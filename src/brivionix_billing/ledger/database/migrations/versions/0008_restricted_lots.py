@@ -1,4 +1,4 @@
-"""Add restrictions and priorities of lots, and what a hold tells of its request. No existing lot is restricted."""
+"""Add restrictions and priorities of lots, what a hold tells of its request, and transfers. No lot has any yet."""
 
 from __future__ import annotations
 
@@ -18,3 +18,9 @@ def upgrade() -> None:
     op.add_column("billing_lot", sa.Column("restriction", _TEXT, nullable=True))
     op.add_column("billing_lot", sa.Column("priority", sa.SmallInteger(), nullable=True))
     op.add_column("billing_hold", sa.Column("scope", _TEXT, nullable=True))
+    op.add_column("billing_lot", sa.Column("moved", _AMOUNT, nullable=True))
+    op.add_column("billing_lot", sa.Column("moved_paid", _AMOUNT, nullable=True))
+    op.add_column("billing_lot", sa.Column("origin", _TEXT, nullable=True))
+    op.add_column("billing_payment", sa.Column("tax_moved", _AMOUNT, nullable=True))
+    moved = sa.text("origin IS NOT NULL")
+    op.create_index("billing_lot_origin", "billing_lot", ["origin"], sqlite_where=moved, postgresql_where=moved)
