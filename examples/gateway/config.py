@@ -46,6 +46,10 @@ class Config:
     """How long open requests may go on when the service stops. What is open then is settled by the policy."""
     retry_delays: tuple[float, ...] = (0.2, 1, 5, 20, 60)
     """Delays before each retry of a charge that could not be posted, in seconds."""
+    webhook: str = field(default="", repr=False)
+    """URL that signals of the ledger are posted to. ``""``: they are logged."""
+    signal_seconds: float = 5
+    """Time after which an empty outbox is read again."""
 
 
 def _port(parser: argparse.ArgumentParser, text: str) -> int:
@@ -83,6 +87,7 @@ def parse_config(arguments: Sequence[str], environment: Mapping[str, str]) -> Co
         upstream_key=environment.get("GATEWAY_UPSTREAM_KEY", "").strip(),
         anthropic=args.anthropic,
         anthropic_key=environment.get("GATEWAY_ANTHROPIC_KEY", "").strip(),
+        webhook=environment.get("GATEWAY_WEBHOOK", "").strip(),
         host=args.host,
         port=_port(parser, args.port),
         demo=args.demo,

@@ -68,6 +68,7 @@ def _seed(ledger: Ledger, book: PriceBook, now: datetime) -> None:
     ledger.create_token(ACCOUNT, id=mini_only, at=now, group="mini-only", name="One model", limit=1, secret=MINI_ONLY)
     quote = book.quote("rmb", at=now, pay="85")
     ledger.top_up(ACCOUNT, quote, reference="demo-payment", id=_TOP_UP, at=now)
+    ledger.set_signal(ACCOUNT, "low", "low_balance", threshold=99, id="demo-signal", at=now)
 
 
 def demo_instructions(url: str, model: str) -> str:

@@ -32,6 +32,7 @@ from brivionix_billing.times import Period
 from .config import Config
 from .ledger_probe import LedgerProbe
 from .provider_client import ProviderAnswer, form_data
+from .signals import SignalDelivery, log_signal, webhook
 from .web import answer_response, body_pieces, parse_form
 
 __all__ = ["API_PATHS", "Gateway"]
@@ -93,13 +94,17 @@ class Gateway:
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_SECONDS),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
+        send = webhook(self.client, config.webhook) if config.webhook else log_signal
+        self.signals = SignalDelivery(ledger, send, clock, config.signal_seconds)
 
     async def open(self) -> None:
         """Prepare for the first request."""
         await self.billing.open()
+        self.signals.open()
 
     async def close(self) -> None:
         """Settle everything that is open, then close all connections."""
+        await self.signals.close()
         await self.billing.close(1)  # by now, the server has waited for its requests
         await self.client.close()
         self.ledger.close()

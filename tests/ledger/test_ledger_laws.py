@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
+from copy import deepcopy
 from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -22,6 +24,7 @@ from ledger_kit import BOOK, later, payment, tables
 from ledger_model import Model, ModelToken, RefusedError, half_up
 from profiles import examples
 from requests_kit import check_requests
+from signal_model import ModelSetting
 
 CREDITS = st.one_of(
     st.sampled_from(["0.000000000000000001", "0.00585", "1", "33.333333333333333333"]),
@@ -34,6 +37,16 @@ MODELS = st.sampled_from([None, None, "a", "b"])
 TOKENS = st.sampled_from([None, None, "free", "tight"])
 SHARES = st.sampled_from(["0", "0.5", "0.9", "1", "1.5", "4", "12"])
 TIMES = st.one_of(st.none(), st.integers(1, 500))
+SIGNALS: tuple[dict[str, Any], ...] = (
+    {"kind": "low_balance", "threshold": 30},
+    {"kind": "low_balance", "threshold": 99},
+    {"kind": "debt"},
+    {"kind": "debt", "threshold": 15},
+    {"kind": "top_up_due", "threshold": 60, "credits": 10},
+    {"kind": "top_up_due", "threshold": 60, "credits": 10, "cap": 25},
+    {"kind": "hold_expired"},
+    {"kind": "limit_near", "limit": "one", "share": "0.5"},
+)
 
 
 class Machine(RuleBasedStateMachine):
@@ -83,15 +96,19 @@ class Machine(RuleBasedStateMachine):
         """Run an operation in both. If the model rejects it, the ledger must raise the same code and change nothing."""
         before = tables(self.ledger)
         self.model.tick()
+        signals = deepcopy(self.model.signals)
+        self.model.signals.watch_expiries(self.model)
         try:
             expected()
         except RefusedError as refusal:
+            self.model.signals = signals
             with pytest.raises(BillingError) as caught:
                 ask()
             assert caught.value.code == refusal.code  # noqa: PT017  # the caught error is compared with another one
             assert tables(self.ledger) == before
             return None
         entry = ask()
+        self.model.signals.watch(self.model, entry.kind, entry.content.get("limit"))
         self.done.append((ask, entry))
         return entry
 
@@ -391,6 +408,43 @@ class Machine(RuleBasedStateMachine):
             lambda: self.ledger.remove_limit("acct", name, id=id, at=later(now)), lambda: self.model.limits.pop(name)
         )
 
+    @rule(name=st.sampled_from(["a", "b", "c"]), terms=st.sampled_from(SIGNALS))
+    def set_signal(self, name: str, terms: dict[str, Any]) -> None:
+        id, now = self.new("signal"), self.model.now
+        threshold = Fraction(terms.get("threshold", 0)) or Fraction(terms.get("share", 0))
+        cap = Fraction(terms["cap"]) if "cap" in terms else None
+        setting = ModelSetting(terms["kind"], threshold, Fraction(terms.get("credits", 0)), cap, terms.get("limit", ""))
+        self.both(
+            lambda: self.ledger.set_signal("acct", name, **terms, id=id, at=later(now)),
+            lambda: self.model.set_signal(name, setting),
+        )
+
+    @precondition(lambda self: self.model.signals.settings)
+    @rule(data=st.data())
+    def remove_signal(self, data: st.DataObject) -> None:
+        id, now = self.new("signal"), self.model.now
+        name = data.draw(st.sampled_from(sorted(self.model.signals.settings)))
+        self.both(
+            lambda: self.ledger.remove_signal("acct", name, id=id, at=later(now)),
+            lambda: self.model.signals.settings.pop(name),
+        )
+
+    @precondition(lambda self: len(self.model.signals.raised) > self.model.signals.acknowledged)
+    @rule(data=st.data(), most=st.integers(1, 3))
+    def read_signals(self, data: st.DataObject, most: int) -> None:
+        """Lease a batch, and acknowledge a part of it, or signals that were not leased, or none."""
+        signals, now = self.model.signals, self.model.now
+        leased = self.ledger.lease_signals(at=later(now), limit=most, lease=timedelta(seconds=100))
+        assert [signal.number for signal in leased] == signals.lease(now, most, 100)
+        numbers = range(signals.acknowledged + 1, len(signals.raised) + 1)
+        through = data.draw(st.sampled_from([None, *numbers[:most]]))
+        if through is not None:
+            id = self.new("read")
+            self.both(
+                lambda: self.ledger.acknowledge_signals("acct", through, id=id, at=later(now)),
+                lambda: setattr(self.model.signals, "acknowledged", through),
+            )
+
     @rule(token=st.sampled_from(["free", "tight"]), grace=st.sampled_from([0, 60, 300]))
     def rotate(self, token: str, grace: int) -> None:
         id, now = self.new("rotate"), self.model.now
@@ -447,12 +501,19 @@ class Machine(RuleBasedStateMachine):
             assert Fraction(usable) == self.model.room(self.model.usable_by("a", now))
         for limit in self.ledger.limits("acct", at=later(self.model.now)) if self.model.limits else ():
             assert Fraction(limit.used) == self.model.limits[limit.name].used(self.model.now) >= 0
+        if self.model.signals.raised:
+            raised = self.ledger.signals("acct", pending=False)
+            assert [signal.number for signal in raised] == list(range(1, len(raised) + 1))
+            assert Counter(signal.name for signal in raised) == Counter(self.model.signals.raised)
+            pending = [signal.number for signal in raised if signal.acknowledged_by is None]
+            assert pending == list(range(self.model.signals.acknowledged + 1, len(raised) + 1))
 
     @rule()
     def post_expiries(self) -> None:
         """Post expiries, which the next operation would do otherwise; the sums are the same."""
         self.model.tick()
         self.ledger.expire(at=later(self.model.now))
+        self.model.signals.watch_expiries(self.model)
         self.same_lots()
 
     def same_lots(self) -> None:

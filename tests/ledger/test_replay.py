@@ -128,7 +128,7 @@ def test_a_change_of_a_derived_table_is_detected_and_rebuild_repairs_it(ledger: 
     """A change of any column of any derived table is detected by name, and rebuild repairs it."""
     expected = tables(ledger)
     for column in METADATA.tables[table].columns:
-        if column.name in ("live", "next_expiry"):
+        if column.name in ("live", "next_expiry", "leased_until"):
             continue
         run(ledger, f"UPDATE {table} SET {column.name} = '7' WHERE rowid = (SELECT max(rowid) FROM {table})")
         assert any(table.removeprefix("billing_") in str(found) or "no such account" in str(found)

@@ -19,7 +19,10 @@ from paths import ROOT
 DATABASE = "roles"
 ROLES = ("billing_owner", "billing_gateway", "billing_finance")
 BLOCKS = re.findall(r"```sql\n(.*?)```", (ROOT / "docs" / "security.md").read_text(encoding="utf-8"), re.DOTALL)
-TABLES = (*("account", "counter", "hold", "journal", "limit", "lot", "order", "payment", "token", "usage", "version"),)
+TABLES = (
+    *("account", "counter", "hold", "journal", "limit", "lot", "order", "payment", "token", "usage", "version"),
+    *("signal", "signal_setting"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +64,10 @@ def work(ledger: Ledger, name: str) -> None:
     assert ledger.authenticate(secret, at=NOW).account == name
     ledger.set_limit(name, "daily", 9, window="day", id=f"limit-{name}", at=NOW)
     ledger.set_limit(name, "daily", 10, window="day", id=f"limit2-{name}", at=NOW)
+    ledger.set_signal(name, "low", "low_balance", threshold=10**6, id=f"signal-{name}", at=NOW)
+    ledger.set_signal(name, "low", "low_balance", threshold=10**7, id=f"signal2-{name}", at=NOW)
+    assert any(signal.account == name for signal in ledger.lease_signals(at=NOW))
+    ledger.acknowledge_signals(name, 2, at=NOW)
     for number in range(3):
         ledger.hold(name, "1", id=f"{name}-{number}", token=f"token-{name}", at=NOW)
     ledger.settle(f"{name}-0", charge(), usage=body(), at=NOW)
@@ -120,6 +127,7 @@ ATTACKS = [
     *(f"UPDATE billing_lot SET {column} = {column}" for column in ("price", "credits", "paid", "at", "account")),
     *(f"UPDATE billing_token SET {column} = {column}" for column in ("account", "id")),
     *(f"UPDATE billing_hold SET {column} = {column}" for column in ("account", "at", "expires", "token")),
+    *(f"UPDATE billing_signal SET {column} = {column}" for column in ("account", "number", "content", "operation")),
     "UPDATE billing_account SET id = id",
     "UPDATE billing_version SET version_num = '0001'",
     "INSERT INTO billing_version VALUES ('9999')",

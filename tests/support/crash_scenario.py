@@ -27,6 +27,8 @@ from brivionix_billing.ledger.database.tables import METADATA
 from profiles import sampled
 
 Operation = Callable[[Ledger], Any]
+SIGNALS = 6
+"""Number of signals that are raised before they are delivered."""
 
 
 def day() -> list[Operation]:
@@ -44,6 +46,13 @@ def day() -> list[Operation]:
         lambda led: led.set_limit(
             "acct", "x", 10**6, unit="tokens", window="day", tag="team=x", id="limit-3", at=at(1)
         ),
+        lambda led: led.set_signal("acct", "low", "low_balance", threshold=1, id="signal", at=at(1)),
+        lambda led: led.set_signal("acct", "debt", "debt", id="signal-2", at=at(1)),
+        lambda led: led.set_signal("acct", "lost", "hold_expired", id="signal-3", at=at(1)),
+        lambda led: led.set_signal(
+            "acct", "auto", "top_up_due", threshold=2, credits=9, cap=9, id="signal-4", at=at(1)
+        ),
+        lambda led: led.set_signal("acct", "near", "limit_near", limit="rpm", share="0.3", id="signal-5", at=at(1)),
         lambda led: led.hold("acct", "1.5", id="r1", at=at(2), token="tok", tags={"team": "x"}, tokens=20_000),
         lambda led: led.hold("acct", "0.9", id="r2", at=at(3), ttl=minute),
         lambda led: led.settle("r1", kit.charge(at=at(2)), usage=body(), at=at(4)),
@@ -56,6 +65,8 @@ def day() -> list[Operation]:
         lambda led: led.rotate_secret("tok", id="tok-3", at=at(121), grace=minute, secret="t" * 30),
         lambda led: led.set_limit("acct", "daily", "90", window="day", id="limit-4", at=at(121)),
         lambda led: led.remove_limit("acct", "x", id="limit-5", at=at(121)),
+        lambda led: led.remove_signal("acct", "near", id="signal-6", at=at(121)),
+        lambda led: led.acknowledge_signals("acct", 1, at=at(121)),
         lambda led: led.freeze("acct", reason="suspicion", id="freeze", at=at(121)),
         lambda led: led.settle("r4", "30", at=at(122)),  # more than is available: owed
         lambda led: led.top_up("acct", kit.quote("2.40", "stripe"), reference="pi_2", id="lot_2", at=at(123)),
@@ -101,10 +112,17 @@ def day() -> list[Operation]:
         lambda led: led.transfer("acct", "other", "12", reason="split", id="move", at=at(138)),
         lambda led: led.transfer("other", "acct", "3", reason="back", id="move-2", at=at(138)),
         lambda led: led.hold("acct", "0.1", id="r9", at=at(138), token="tok"),
+        deliver_signals,
         lambda led: led.hold(
             "acct", "0.5", id="r7", at=at(150), ttl=minute
         ),  # posts the expiry of the second gift first
     ]
+
+
+def deliver_signals(ledger: Ledger) -> None:
+    """Lease the signals, and acknowledge those that the day has raised until now."""
+    ledger.lease_signals(at=kit.later(149))
+    ledger.acknowledge_signals("acct", SIGNALS, at=kit.later(149))
 
 
 def run_day(ledger: Ledger) -> None:

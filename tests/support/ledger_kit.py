@@ -88,11 +88,15 @@ def charge(of: dict[str, Any] | None = None, at: datetime = NOW, model: str = "g
 
 
 def tables(ledger: Ledger) -> dict[str, list[tuple[Any, ...]]]:
-    """Return all rows of all tables, sorted. ``next_expiry`` is left out, because it is only a lower bound."""
+    """Return all rows of all tables, sorted.
+
+    ``next_expiry`` is left out, because it is only a lower bound. ``leased_until`` is not in the journal.
+    """
     rows_by_table = {}
     with ledger.engine.connect() as connection:
         for name, table in METADATA.tables.items():
-            columns = [column.name for column in table.columns if column.name != "next_expiry"]
+            names = (column.name for column in table.columns)
+            columns = [name for name in names if name not in ("next_expiry", "leased_until")]
             rows = connection.exec_driver_sql(f"SELECT {', '.join(columns)} FROM {name}").all()
             rows_by_table[name] = sorted(tuple(map(str, row)) for row in rows)
     return rows_by_table

@@ -10,6 +10,8 @@ from fractions import Fraction
 from itertools import combinations
 from math import floor
 
+from signal_model import ModelSetting, ModelSignals
+
 ZERO = Fraction(0)
 
 
@@ -190,6 +192,8 @@ class Model:
     charges: dict[str, ModelCharge] = field(default_factory=dict)
     waived: Fraction = ZERO
     undone: dict[str, tuple[str, Fraction, int, int] | None] = field(default_factory=dict)
+    signals: ModelSignals = field(default_factory=ModelSignals)
+    expired_holds: int = 0
 
     @property
     def open(self) -> list[ModelHold]:
@@ -198,6 +202,10 @@ class Model:
     @property
     def held(self) -> Fraction:
         return sum((hold.credits for hold in self.open), ZERO)
+
+    @property
+    def total(self) -> Fraction:
+        return sum((lot.remaining for lot in self.lots), ZERO) - self.owed
 
     @property
     def available(self) -> Fraction:
@@ -222,6 +230,7 @@ class Model:
         for hold in sorted(self.open, key=lambda hold: (hold.expires, hold.id)):
             if hold.expires <= self.now:
                 hold.end("expired")
+                self.expired_holds += 1
                 self.repay()
         for lot, keep in self.kept():
             lot.expired += lot.remaining - keep
@@ -433,6 +442,10 @@ class Model:
             old.amount = new.amount
         else:
             self.limits[name] = new
+
+    def set_signal(self, name: str, setting: ModelSetting) -> None:
+        if not self.signals.set(self, name, setting):
+            raise RefusedError("invalid_argument")
 
     def settle(self, id: str, amount: Fraction, operation: str) -> None:
         hold = self.holds[id]

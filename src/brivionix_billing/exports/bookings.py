@@ -50,6 +50,9 @@ _SILENT_KINDS: Final = (
     "set_limit",
     "remove_limit",
     "expiry_changed",
+    "set_signal",
+    "remove_signal",
+    "signals_acknowledged",
 )
 """Kinds of entries that change neither money nor the balance."""
 _REVENUE: Final = ("usage", "breakage", "corrections")

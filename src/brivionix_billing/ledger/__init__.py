@@ -33,6 +33,7 @@ from brivionix_billing.ledger.received_payment import ReceivedPayment
 from brivionix_billing.ledger.reports import Balance, Lot, Order, Payment
 from brivionix_billing.ledger.requests import Request, RequestPage
 from brivionix_billing.ledger.restrictions import DEFAULT_PRIORITY, Restriction
+from brivionix_billing.ledger.signal_reports import Signal, SignalSetting
 from brivionix_billing.ledger.statements import Movement, Statement, UsageLine
 from brivionix_billing.ledger.thread_pool import LedgerThreadPool
 from brivionix_billing.ledger.top_up_receipts import TopUpReceipt
@@ -61,6 +62,8 @@ __all__ = [
     "RequestPage",
     "Restriction",
     "ShortfallError",
+    "Signal",
+    "SignalSetting",
     "SignedCheckpoint",
     "Statement",
     "LedgerThreadPool",

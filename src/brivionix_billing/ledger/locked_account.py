@@ -23,6 +23,14 @@ from brivionix_billing.ledger.projections import (
     lot_value,
 )
 from brivionix_billing.ledger.restrictions import RequestScope
+from brivionix_billing.ledger.signals import (
+    LimitUse,
+    SignalSettingRow,
+    apply_raised,
+    evaluate_signals,
+    signal_row,
+)
+from brivionix_billing.ledger.timestamps import parse_timestamp
 from brivionix_billing.pricebook.lot_order import DEFAULT_LOT_ORDER
 
 __all__ = ["EntryDraft", "LockedAccount"]
@@ -33,7 +41,7 @@ class LockedAccount:
 
     __slots__ = (
         *("_changed_rows", "_counters", "_holds", "_limits", "_lots", "_new_rows"),
-        *("booked_at", "order", "row", "store"),
+        *("_last_signal", "_signal_settings", "booked_at", "order", "row", "store"),
     )
 
     def __init__(self, store: Store, row: AccountRow, booked_at: str, order: Sequence[str] = DEFAULT_LOT_ORDER) -> None:
@@ -42,6 +50,8 @@ class LockedAccount:
         self._holds: dict[str, HoldRow] = {}
         self._limits: list[LimitRow] | None = None
         self._counters: dict[tuple[str, str], CounterRow] = {}
+        self._signal_settings: list[SignalSettingRow] | None = None
+        self._last_signal: int | None = None
         self._changed_rows: dict[tuple[type, str], Row] = {}
         self._new_rows: list[Row] = []
 
@@ -179,6 +189,51 @@ class LockedAccount:
         if hold.counted is not None:
             counted = CountedRequest.from_column(hold.counted)
             self.count(counted.limits, hold.at, counted.change(was_open=was_open, used=used))
+
+    @property
+    def signal_settings(self) -> list[SignalSettingRow]:
+        """Active settings that raise signals, sorted by name. An account without any costs no statement."""
+        if self._signal_settings is None:
+            has = self.row.signals is not None
+            self._signal_settings = (
+                self.store.fetch_all(SignalSettingRow, self.store.sql.signal_settings, self.id) if has else []
+            )
+        return self._signal_settings
+
+    def _limit_use(self, name: str) -> LimitUse | None:
+        """Return the use of a limit by its name; ``None`` if there is none, or if its window does not include now."""
+        limit = next((limit for limit in self.limits if limit.active and limit.name == name), None)
+        now = parse_timestamp(self.booked_at)
+        range = None if limit is None else limit.parsed_window.counters(now)
+        if limit is None or range is None:
+            return None
+        used = sum(counter.used for counter in self.counters(limit, range.first, range.last))
+        return LimitUse(used, limit.amount, limit.unit, limit.parsed_window.end(range.current, now))
+
+    def _raise_signals(self, id: str, draft: EntryDraft) -> None:
+        """Add the signals that an entry raises to its result and to the outbox."""
+        if draft.kind == "hold" and self.row.limits is None:
+            return  # a hold changes neither the balance nor the debt
+        settings = {setting.name: setting for setting in self.signal_settings if setting.active}
+        found = evaluate_signals(
+            settings.values(), self.row, draft.kind, draft.content, self.booked_at, self._limit_use
+        )
+        for name in found.rearmed:
+            settings[name].quiet = None
+            self.mark_changed(settings[name])
+        if found.rearmed:
+            draft.result["rearmed"] = found.rearmed
+        if not found.signals:
+            return
+        if self._last_signal is None:
+            self._last_signal = self.store.fetch_rows(self.store.sql.last_signal, self.id)[0][0] or 0
+        for signal in found.signals:
+            self._last_signal += 1
+            signal["number"] = self._last_signal
+            apply_raised(settings[signal["name"]], signal)
+            self.mark_changed(settings[signal["name"]])
+            self.add_row(signal_row(self.id, id, self.booked_at, signal))
+        draft.result["signals"] = found.signals
 
     def add_row(self, row: Row) -> None:
         """Add a row that is written with the entry."""
@@ -326,6 +381,8 @@ class LockedAccount:
         if min(account.held, account.owed, account.balance - account.held) < 0:
             # A bug of this library: a replay would reject the entry, so it must not be committed.
             raise RuntimeError(f"an entry of kind {draft.kind} would leave account {safe_repr(account.id)} below zero")
+        if account.signals is not None:
+            self._raise_signals(id, draft)
         journal_row, entry = make_entry(id, account, draft, self.booked_at)
         account.number, account.head = entry.number, entry.hash
         if store.execute(store.sql.add_entry, *journal_row) != 1:

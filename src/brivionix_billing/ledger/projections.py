@@ -62,6 +62,8 @@ class AccountRow:
     """Number of its limits by window. ``None``: none, so that requests need not read them."""
     restricted: int | None = None
     """Credits in its restricted lots, held or not. ``None``: none, so that requests need not choose lots."""
+    signals: int | None = None
+    """Number of its settings that raise signals. ``None``: none, so that entries need not read them."""
 
 
 @dataclass(slots=True)

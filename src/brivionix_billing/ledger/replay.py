@@ -35,6 +35,7 @@ from brivionix_billing.ledger.projections import (
     reverse_usage,
 )
 from brivionix_billing.ledger.restrictions import EVERY_LOT, RequestScope, entry_scope
+from brivionix_billing.ledger.signals import SignalState
 from brivionix_billing.ledger.timestamps import format_timestamp
 from brivionix_billing.ledger.units import units_from_column, units_to_text
 
@@ -52,6 +53,7 @@ class AccountReplay:
     payments: dict[str, PaymentRow] = field(default_factory=dict)
     orders: dict[str, OrderRow] = field(default_factory=dict)
     limits: LimitState = field(init=False)
+    signals: SignalState = field(init=False)
     usage: dict[tuple[str, str, str], UsageRow] = field(default_factory=dict)
     reversals: dict[str, int] = field(default_factory=dict)
     """Charge -> Credits of it that were reversed."""
@@ -62,6 +64,7 @@ class AccountReplay:
 
     def __post_init__(self) -> None:
         self.limits = LimitState(self.account.id)
+        self.signals = SignalState(self.account)
 
     def apply(self, entry: Entry) -> None:
         """Apply the next entry. Raises ``journal_broken`` if it cannot follow the entries before."""
@@ -116,6 +119,10 @@ class AccountReplay:
             self._change_expiry(entry, booked)
         elif entry.kind in ("set_limit", "remove_limit"):
             account.limits = self.limits.apply(entry.id, content)
+        elif entry.kind in ("set_signal", "remove_signal"):
+            self.signals.set(content)
+        elif entry.kind == "signals_acknowledged":
+            self.signals.acknowledge(content["through"], entry.id)
         elif entry.kind == "secret_rotated":
             apply_rotation(self.tokens[content["token"]], result)
         for id, part in result.get("shrunk", ()):
@@ -148,6 +155,9 @@ class AccountReplay:
             if entry.purchases.get(lot.id) != (None if lot.currency is None else purchase_terms(lot)):
                 raise _broken_entry_error(entry, f"it states another purchase of lot {safe_repr(lot.id)}")
         self._check_invariants(entry)
+        problem = self.signals.apply(entry.id, entry.kind, booked, result)
+        if problem:
+            raise _broken_entry_error(entry, problem)
         if "gross" in content:
             self._receive(entry)
         elif "tax" in result:
@@ -350,6 +360,7 @@ class AccountReplay:
         for rows in (self.lots, self.holds, self.tokens, self.usage, self.payments, self.orders):
             yield from rows.values()
         yield from self.limits.rows()
+        yield from self.signals.rows()
 
 
 def _broken_entry_error(entry: Entry, problem: str) -> BillingError:
@@ -370,6 +381,9 @@ _POSTING_RULES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "set_limit": ("", ()),
     "remove_limit": ("", ()),
     "expiry_changed": ("", ()),
+    "set_signal": ("", ()),
+    "remove_signal": ("", ()),
+    "signals_acknowledged": ("", ()),
     "hold": ("held", ("available",)),
     "release": ("held", _RELEASE_TARGETS),
     "hold_expired": ("held", _RELEASE_TARGETS),

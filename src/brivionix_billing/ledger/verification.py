@@ -142,6 +142,8 @@ def _compare_projections(store: Store, replay: AccountReplay) -> Iterator[Incons
 def _compare_row(row: Row, expected: Row) -> Iterator[str]:
     for slot in row.__slots__:
         value, journal_value = getattr(row, slot), getattr(expected, slot)
+        if slot == "leased_until":
+            continue  # the reader of the outbox writes it, not an entry
         if slot == "next_expiry":
             # It is a lower bound, and only exact after it was reached.
             if journal_value is not None and (value is None or value > journal_value):

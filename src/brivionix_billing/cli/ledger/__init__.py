@@ -17,6 +17,7 @@ from brivionix_billing.cli.ledger import (
     period_report,
     reports,
     requests,
+    signals,
     transfers,
 )
 
@@ -49,6 +50,6 @@ def add_commands(commands: Any) -> None:
     ).add_subparsers(title="subcommands", metavar="SUBCOMMAND", required=True)
     for module in (
         *(maintenance, accounts, api_tokens, limits, orders, payments, transfers, corrections, reports, account_pages),
-        *(requests, period_report),
+        *(requests, period_report, signals),
     ):
         module.add_commands(subcommands)

@@ -24,6 +24,7 @@ from brivionix_billing.ledger.projections import (
     TokenRow,
     UsageRow,
 )
+from brivionix_billing.ledger.signals import SignalRow, SignalSettingRow
 from brivionix_billing.ledger.units import units_from_column, units_to_column
 
 __all__ = ["TABLE_MAPPINGS", "DryRunStore", "Row", "Statements", "Store", "JournalRow"]
@@ -110,6 +111,8 @@ _ORDER: Final = _map_table(
 )
 _LIMIT: Final = _map_table(tables.LIMIT, LimitRow, "account", "name", "token", "tag", "unit", "window_name", "zone")
 _COUNTER: Final = _map_table(tables.COUNTER, CounterRow, "account")
+_SIGNAL_SETTING: Final = _map_table(tables.SIGNAL_SETTING, SignalSettingRow)
+_SIGNAL: Final = _map_table(tables.SIGNAL, SignalRow, "name", "kind", "at", "operation", "content")
 TABLE_MAPPINGS: Final = {
     AccountRow: _ACCOUNT,
     LotRow: _LOT,
@@ -120,8 +123,22 @@ TABLE_MAPPINGS: Final = {
     OrderRow: _ORDER,
     LimitRow: _LIMIT,
     CounterRow: _COUNTER,
+    SignalSettingRow: _SIGNAL_SETTING,
+    SignalRow: _SIGNAL,
 }
-Row = AccountRow | LotRow | HoldRow | TokenRow | UsageRow | PaymentRow | OrderRow | LimitRow | CounterRow
+Row = (
+    AccountRow
+    | LotRow
+    | HoldRow
+    | TokenRow
+    | UsageRow
+    | PaymentRow
+    | OrderRow
+    | LimitRow
+    | CounterRow
+    | SignalSettingRow
+    | SignalRow
+)
 
 
 class Statements:
@@ -174,6 +191,7 @@ class Statements:
         self.order = self._select(_ORDER, "id = ?")
         self.orders = self._select(_ORDER, "account = ? ORDER BY at, id")
         self._add_request_queries()
+        self._add_signal_statements(lock and f"{lock} SKIP LOCKED")
         self.active_limits = self._select(_LIMIT, "account = ? AND active = 1 ORDER BY name")
         self.delete_counter = self._sql("DELETE FROM billing_counter WHERE limit_id = ? AND starts = ?")
         self.counters = self._select(_COUNTER, "limit_id = ? AND starts >= ? AND starts <= ?")
@@ -203,6 +221,7 @@ class Statements:
             for name in (
                 *("billing_journal", "billing_lot", "billing_hold", "billing_token", "billing_usage"),
                 *("billing_payment", "billing_order", "billing_limit", "billing_counter"),
+                *("billing_signal_setting", "billing_signal"),
             )
         }
         self.live_flag_mismatches = (
@@ -219,6 +238,8 @@ class Statements:
             OrderRow: self.orders,
             LimitRow: self._select(_LIMIT, "account = ?"),
             CounterRow: self._select(_COUNTER, "account = ?"),
+            SignalSettingRow: self._select(_SIGNAL_SETTING, "account = ?"),
+            SignalRow: self._select(_SIGNAL, "account = ?"),
         }
         self.add = {row_class: self._insert(mapping) for row_class, mapping in TABLE_MAPPINGS.items()}
         self.change = {row_class: self._update(mapping) for row_class, mapping in TABLE_MAPPINGS.items()}
@@ -253,6 +274,34 @@ class Statements:
         last_hold = "SELECT at FROM billing_hold WHERE account = ? AND token = ? AND at >= ? AND at <= ?"
         self.last_open_hold = self._sql(f"{last_hold} AND state = 'open' ORDER BY at DESC LIMIT 1")
         self.last_uncharged_hold = self._sql(f"{last_hold} AND {tables.UNCHARGED_HOLD} ORDER BY at DESC LIMIT 1")
+
+    def _add_signal_statements(self, skip_locked: str) -> None:
+        self.signal_settings = self._select(_SIGNAL_SETTING, "account = ? AND active = 1 ORDER BY name")
+        self.signal_setting = self._select(_SIGNAL_SETTING, "account = ? AND name = ?")
+        self.signal = self._select(_SIGNAL, "account = ? AND number = ?")
+        self.signals = self._select(_SIGNAL, "account = ? AND number > ? ORDER BY number LIMIT ?")
+        self.pending_signals = self._select(
+            _SIGNAL, "acknowledged_by IS NULL AND account = ? AND number > ? ORDER BY number LIMIT ?"
+        )
+        self.all_pending_signals = self._select(
+            _SIGNAL,
+            "acknowledged_by IS NULL AND (account > ? OR account = ? AND number > ?) ORDER BY account, number LIMIT ?",
+        )
+        self.unacknowledged = self._select(
+            _SIGNAL, "acknowledged_by IS NULL AND account = ? AND number <= ? ORDER BY number"
+        )
+        self.last_signal = self._sql("SELECT MAX(number) FROM billing_signal WHERE account = ?")
+        # The first pending signal of each account that no reader has. Those never read come first: a receiver that
+        # fails must not keep the signals of other accounts waiting.
+        self.first_free_signals = self._sql(
+            "SELECT account FROM billing_signal first WHERE acknowledged_by IS NULL "
+            "AND (leased_until IS NULL OR leased_until <= ?) AND NOT EXISTS (SELECT 1 FROM billing_signal earlier "
+            "WHERE earlier.acknowledged_by IS NULL AND earlier.account = first.account "
+            "AND earlier.number < first.number) ORDER BY COALESCE(leased_until, ''), at, account LIMIT ?" + skip_locked
+        )
+        self.lease_signals = self._sql(
+            "UPDATE billing_signal SET leased_until = ? WHERE acknowledged_by IS NULL AND account = ? AND number <= ?"
+        )
 
     def _sql(self, statement: str) -> str:
         return statement if self._placeholder == "?" else statement.replace("?", str(self._placeholder))

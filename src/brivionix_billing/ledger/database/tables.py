@@ -83,6 +83,7 @@ ACCOUNT: Final = Table(
     _text_column("frozen_at", null=True),
     Column("limits", _COUNT, nullable=True),
     _amount_column("restricted", null=True),
+    Column("signals", _COUNT, nullable=True),
 )
 LOT: Final = Table(
     "billing_lot",
@@ -238,4 +239,39 @@ COUNTER: Final = Table(
     _text_column("account"),
     _amount_column("used"),
     Index("billing_counter_account", "account"),
+)
+SIGNAL_SETTING: Final = Table(
+    "billing_signal_setting",
+    METADATA,
+    _text_column("account", key=True),
+    _text_column("name", key=True),
+    _text_column("kind"),
+    _amount_column("threshold"),
+    _amount_column("credits"),
+    _amount_column("cap", null=True),
+    _text_column("zone"),
+    _text_column("limit_name", null=True),
+    Column("active", SmallInteger, nullable=False),
+    _text_column("quiet", null=True),
+    _text_column("month", null=True),
+    _amount_column("month_credits"),
+)
+SIGNAL: Final = Table(
+    "billing_signal",
+    METADATA,
+    _text_column("account", key=True),
+    Column("number", _COUNT, primary_key=True, nullable=False, autoincrement=False),
+    _text_column("name"),
+    _text_column("kind"),
+    _text_column("at"),
+    _text_column("operation"),
+    _text_column("content"),
+    _text_column("acknowledged_by", null=True),
+    _text_column("leased_until", null=True),
+    Index(
+        "billing_signal_pending",
+        *("account", "number"),
+        sqlite_where=text("acknowledged_by IS NULL"),
+        postgresql_where=text("acknowledged_by IS NULL"),
+    ),
 )
