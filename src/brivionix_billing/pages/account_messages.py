@@ -60,6 +60,8 @@ _OWN: Final[dict[str, dict[str, str]]] = {
         "kind_lot_expired": "Expired Credits",
         "kind_void": "Voided Credits",
         "kind_charge_reversed": "Reversed charge",
+        "kind_transfer_out": "Transfer to another account",
+        "kind_transfer_in": "Transfer from another account",
     },
     "zh_CN": {
         "account_statement": "账户对账单",
@@ -109,6 +111,8 @@ _OWN: Final[dict[str, dict[str, str]]] = {
         "kind_lot_expired": "过期 Credits",
         "kind_void": "作废 Credits",
         "kind_charge_reversed": "冲销扣费",
+        "kind_transfer_out": "转出至其他账户",
+        "kind_transfer_in": "从其他账户转入",
     },
 }
 ACCOUNT_MESSAGES: Final = {language: BILL_MESSAGES[language] | messages for language, messages in _OWN.items()}
