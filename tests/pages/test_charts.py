@@ -50,17 +50,18 @@ def test_a_pdf_holds_the_same(locale: str) -> None:
 
 @pytest.mark.usefixtures("pango")
 def test_a_small_bill_is_one_page_and_a_long_summary_is_split() -> None:
-    """A bill of one model is one page. A summary of more models than a page holds goes on to the next one."""
+    """A bill of one model is one page. A summary of more models than a page holds begins at once, and goes on."""
     small = billed(written([record(1)]), channel="rmb")
     assert len(PdfReader(io.BytesIO(render_pdf(printed_bill(small)))).pages) == 1
     prices = "".join(
         f"  m{n}: {{prices: [{{from: 2026-01-01, standard: {{input: 1, output: 1}}}}]}}\n" for n in range(80)
     )
-    rows = [record(n, model=f"m{n}", usage={"input_tokens": n + 1}) for n in range(80)]
+    rows = [record(n, model=f"m{n}", usage={"input_tokens": n + 1, "output_tokens": 1}) for n in range(80)]
     many = billed(written(rows), loaded(text().replace("\ngroups:\n", f"\n{prices}groups:\n", 1)))
     pages = [page.extract_text() for page in PdfReader(io.BytesIO(render_pdf(printed_bill(many)))).pages]
-    assert [page for page in pages if "Summary by model" in page] == pages[1:2]
-    assert "Lines" not in pages[1]
+    assert [page for page in pages if "Summary by model" in page] == pages[:1]
+    assert "m0 1 " in pages[0]
+    assert "Lines" not in pages[0] + pages[1]
     assert "m79" in pages[2]
 
 

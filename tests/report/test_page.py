@@ -26,7 +26,9 @@ def text_of(page: str) -> str:
 def test_the_page_shows_every_section_and_loads_nothing(locale: str) -> None:
     """Charts over time, by model and account, savings, margin and other prices are in one file without a script."""
     other = PriceBook.loads(cost_text(ratio="2"))
-    found = report([*RECORDS, record(90, model="gpt-9")], "account,model", costs=COSTS, compare=other)
+    found = report(
+        [*RECORDS, record(89, model="beta"), record(90, model="gpt-9")], "account,model", costs=COSTS, compare=other
+    )
     page = report_page(found, locale=locale)
     words = MESSAGES[locale]
     for name in ("by_model", "by_account", "savings", "rows_margin", "compared", "losses", "not_billed"):

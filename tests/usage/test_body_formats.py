@@ -27,7 +27,7 @@ format_settings = settings(max_examples=examples(60), deadline=None)
 Json = dict[str, Any]
 WITHOUT_TOTAL = ("anthropic", "cohere usage", "cohere meta", "embedding")
 """Formats without a stated total, and one that is recognized by its total."""
-NOT_COUNTS = [-1, 10**12 + 1, True, "7", [7], float("nan"), 1.5]
+NOT_COUNTS = [-1, 10**12 + 1, True, "7.5", "0x7", [7], float("nan"), 1.5]
 
 
 def expected_usage(built: BuiltBody) -> Usage:

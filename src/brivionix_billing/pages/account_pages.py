@@ -11,7 +11,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
-from brivionix_billing.decimals import format_plain, sum_exact
+from brivionix_billing.decimals import format_plain, sum_exact, to_scaled
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.pages.account_messages import ACCOUNT_MESSAGES
 from brivionix_billing.pages.bill_charts import usage_charts
@@ -330,9 +330,16 @@ def _days(usage: Sequence[Json], words: Mapping[str, str], language: LocaleForma
     return rows if len(rows) <= _MAX_DAYS else []
 
 
-def _chart_document(usage: Iterable[Json], words: Mapping[str, str]) -> Json:
-    """Return the usage in the form of a bill, for the charts of bills."""
+def _chart_document(usage: Sequence[Json], words: Mapping[str, str]) -> Json:
+    """Return the usage in the form of a bill, for the charts of bills, with as many decimal places as are needed."""
     days = [
         {"day": row["day"], "model": row["model"] or words["elsewhere"], "credits": row["credits"]} for row in usage
     ]
-    return {"kind": "invoice", "days": days}
+    amounts = [Decimal(row["credits"]) for row in usage]
+    places = max((to_scaled(amount)[1] for amount in amounts), default=0)
+    return {
+        "kind": "invoice",
+        "days": days,
+        "totals": {"rounded": {"credits": format_plain(sum_exact(amounts))}},
+        "rounding": {"credit_digits": places},
+    }
