@@ -349,7 +349,7 @@ def test_transfer(command: LedgerCommand) -> None:
     """Credits move to another account, once; both accounts, the lots and the report of the period show it."""
     move = ("transfer", "acct_1", "acct_2", "40", "--reason", "split", "--at", "2026-10-02", "--id", "t")
     assert command.run_ok(*move) == (
-        "40 Credits moved to acct_2: 40 of lot evt_1 as lot ~t:1\nacct_1: 60 Credits available, 0 held, 0 owed\n"
+        "40 Credits moved to acct_2: 40 of lot evt_1 as lot ~t:0001\nacct_1: 60 Credits available, 0 held, 0 owed\n"
     )
     assert "this call changed nothing" in command.run_ok(*move)
     assert available(command, "acct_2") == 40

@@ -44,7 +44,12 @@ def test_lots_move_with_their_terms(database: str) -> None:
         entry = move(pair(ledger), "45")
         gift, lot = ledger.lots("two")
         assert (entry.kind, entry.credits, ledger.entry("~t:in").account) == ("transfer_out", 45, "two")  # type: ignore[union-attr]
-        assert got(gift.id, gift.credits, gift.expires, gift.only) == ("~t:1", 5, later(99), Restriction(models=["m"]))
+        assert got(gift.id, gift.credits, gift.expires, gift.only) == (
+            "~t:0001",
+            5,
+            later(99),
+            Restriction(models=["m"]),
+        )
         assert got(lot.credits, str(lot.paid), lot.channel, lot.reference, lot.origin) == (
             *(40, "4.80 USD", "stripe", "pi", "lot"),
         )
@@ -65,7 +70,7 @@ def test_lots_move_with_their_terms(database: str) -> None:
 def test_a_refund_goes_to_the_payment(owner: Ledger) -> None:
     """The other account refunds its part with its tax, and both parts together are the payment."""
     move(owner, "40", lot="lot")
-    refund = owner.refund("two", "~t:1", id="back-2", at=later(2))
+    refund = owner.refund("two", "~t:0001", id="back-2", at=later(2))
     assert (str(refund.refund_amount), refund.result["reference"]) == ("5.76 USD", "pi")
     assert str(owner.refund("one", "lot", id="back-1", at=later(2)).refund_amount) == "8.64 USD"
     one, two = owner.payments("one")[0], owner.payments("two")[0]
@@ -149,7 +154,7 @@ def test_exports_and_reports_balance(owner: Ledger) -> None:
 def test_a_chargeback_of_the_payment_reaches_moved_credits(owner: Ledger) -> None:
     """A notice about the whole payment is posted to all lots that have its Credits, and so is its reversal."""
     move(owner, "40", lot="lot")
-    owner.transfer("two", "one", "15", reason="back", id="t2", at=later(2), lot="~t:1")
+    owner.transfer("two", "one", "15", reason="back", id="t2", at=later(2), lot="~t:0001")
     disputed = Notice(id="dp", kind="dispute", channel="stripe", reference="pi", amount=Payable(1440, "USD"))
     entry = owner.post_notice(disputed, at=later(3))
     assert entry is not None

@@ -583,7 +583,7 @@ class Model:
                 tax = self.tax_due(lot) if lot.coins else 0
                 lot.moved_tax += tax
                 left -= part
-                name = f"~{prefix}:{len(new) + 1}"
+                name = f"~{prefix}:{len(new) + 1:04}"
                 new.append(ModelLot(name, part, coins, lot.expires, remaining=part, tax=tax))
                 new[-1].model, new[-1].priority, new[-1].origin = lot.model, lot.priority, lot.origin or lot.id
         target.lots += new

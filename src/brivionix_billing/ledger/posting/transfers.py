@@ -57,7 +57,8 @@ def take_out(
             continue
         part = min(left, account.free_in(source) if account.row.restricted else source.remaining)
         if part:
-            moved.append({"lot": f"~{id}:{len(moved) + 1}", **_move(account, draft, source, part)})
+            # Lots of one entry are used in the order of their ids, so the digits keep the order of the source.
+            moved.append({"lot": f"~{id}:{len(moved) + 1:04}", **_move(account, draft, source, part)})
             left -= part
     draft.post("available", -credits)
     draft.post("moved", credits)
