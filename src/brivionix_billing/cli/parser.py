@@ -84,7 +84,7 @@ class CommandParser(ArgumentParser):
 
     def _get_values(self, action: Action, arg_strings: list[str]) -> Any:
         """Return the value of an argument. A blank one, as of an unset variable, must not count as not given."""
-        is_blank = any(not word.strip() for word in arg_strings)
+        is_blank = any(not word.strip(" ") for word in arg_strings)
         if is_blank and action.type is not text_or_empty and not isinstance(action, _SubParsersAction):
             advice = "; give one, or omit the option" if action.option_strings else "; give one"
             raise ArgumentError(action, f"the value is empty{advice}")
