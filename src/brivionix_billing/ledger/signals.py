@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 from brivionix_billing.canonical_json import canonical_json
 from brivionix_billing.ledger.projections import AccountRow
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 SignalKind = Literal["low_balance", "limit_near", "top_up_due", "hold_expired", "debt"]
-SIGNAL_KINDS: Final = ("low_balance", "limit_near", "top_up_due", "hold_expired", "debt")
+SIGNAL_KINDS: Final = get_args(SignalKind)
 
 _UNTIL_RECOVERY: Final = "recovery"
 _HOLD_EXPIRED_PAUSE: Final = timedelta(hours=1)
