@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from brivionix_billing.ledger import Ledger
+from brivionix_billing.times import Period
 from exports_kit import check_exports
 from ledger_kit import NOW, available, forge, got, later, opened, refused, with_credits
 
@@ -110,3 +112,43 @@ def test_a_forged_change_of_an_expiry_is_found(ledger: Ledger, old: str, new: st
     ledger.change_expiry("acct", "gift", expires=later(120), id="x", at=NOW, **BY)
     forge(ledger, old, new)
     assert problem in ledger.verify()[0].message
+
+
+@pytest.mark.parametrize("resolution", ["release", "settle", "expire", "post late"])
+def test_credits_kept_for_a_hold_expire_when_the_hold_ends(ledger: Ledger, resolution: str) -> None:
+    """They expire then, not with their lot: a statement that ended in between stays as it was."""
+    ledger.grant("acct", "5", reason="x", id="gift", at=NOW, expires=later(60))
+    ledger.hold("acct", "105", id="r", at=NOW, ttl=timedelta(seconds=180))
+    closed = Period(NOW, later(120), "UTC")
+    before = ledger.statement("acct", closed)
+    assert got(before.closing) == (105,)
+    ended, used = 150, 0
+    if resolution == "release":
+        ledger.release("r", id="x", at=later(150))
+    elif resolution == "settle":
+        ledger.settle("r", "1", at=later(150))
+        used = 1  # a request counts at the time of its hold
+    else:
+        ended = 180
+        if resolution == "expire":
+            ledger.expire(at=later(200))
+    left = available(ledger, seconds=10_000)
+    ledger.expire(at=later(10_000))
+    assert available(ledger, seconds=10_000) == left == 100
+    assert ledger.statement("acct", closed).closing == before.closing - used
+    after = ledger.statement("acct", Period(later(120), later(181), "UTC"))
+    assert (after.opening, after.closing) == (before.closing - used, Decimal(100))
+    assert [move.at for move in after.movements] == [later(ended)]
+    assert ledger.verify() == []
+
+
+def test_each_part_of_a_lot_expires_when_no_hold_needs_it(ledger: Ledger) -> None:
+    """Two holds end at two times after the lot: three expiries, each at its time, though they are posted together."""
+    ledger.grant("acct", "5", reason="x", id="gift", at=NOW, expires=later(60))
+    ledger.refund("acct", "lot-acct", id="back", at=NOW)
+    for hold, seconds in (("b", 120), ("a", 90)):
+        ledger.hold("acct", "2", id=hold, at=NOW, ttl=timedelta(seconds=seconds))
+    ledger.expire(at=later(500))
+    movements = ledger.statement("acct", "2026-11").movements
+    expiries = [(move.at, move.credits) for move in movements if move.kind == "lot_expired"]
+    assert expiries == [(later(60), -1), (later(90), -2), (later(120), -2)]

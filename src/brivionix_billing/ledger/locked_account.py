@@ -325,34 +325,52 @@ class LockedAccount:
             self.row.next_expiry = expires
 
     def expire_due(self) -> int:
-        """Post one entry for each expired hold and lot. Returns the number of entries."""
+        """Post the entries of expired holds and lots. Returns the number of entries."""
         account, now = self.row, self.booked_at
         if account.next_expiry is None or account.next_expiry > now:
             return 0
         before = account.number
-        for hold in self.open_holds():
-            if hold.expires <= now:
-                draft = EntryDraft("hold_expired", now, {"hold": hold.id})
-                self.resolve_hold(draft, hold, "expired")
-                draft.post("available", hold.credits)
-                self.repay_owed(draft)
-                self.post_entry(self._system_entry_id(), draft)
         holds = self.open_holds()
-        for lot, keep in list(self._retained_for_holds(self._expired_lots(), holds)):
-            expired = lot.remaining - keep
-            if expired:
-                # The effective time is the expiry, not the time of this operation: statements depend on it.
-                draft = EntryDraft("lot_expired", lot.expires or now, {"lot": lot.id})
-                self.change_lot(draft, lot, "expired", expired, lot_value(lot, lot.remaining) - lot_value(lot, keep))
-                draft.post("available", -expired)
-                draft.post("expired", expired)
-                self.post_entry(self._system_entry_id(), draft)
+        lots = self._expired_lots()
+        # An expired lot keeps Credits for open holds. They expire when they are free, and the entry states this time
+        # whenever it is posted: else a statement of a closed period would change.
+        last = min(now, self._last_booked()) if lots else now
+        moments = {max(hold.expires, last) for hold in holds if hold.expires <= now}
+        moments |= {max(lot.expires or now, last) for lot in lots}
+        for moment in sorted(moments):
+            while holds and holds[0].expires <= moment:
+                self._expire_hold(holds.pop(0))
+            due = [lot for lot in lots if lot.remaining and (lot.expires or now) <= moment]
+            for lot, keep in list(self._retained_for_holds(due, holds)):
+                self._expire_lot(lot, keep, moment)
         expiries = [hold.expires for hold in holds]
         expiries += [lot.expires for lot in self.lots if lot.remaining and lot.expires is not None]
         account.next_expiry = min(expiries, default=None)
         if account.number == before:
             self.store.update(account)
         return account.number - before
+
+    def _expire_hold(self, hold: HoldRow) -> None:
+        draft = EntryDraft("hold_expired", self.booked_at, {"hold": hold.id})
+        self.resolve_hold(draft, hold, "expired")
+        draft.post("available", hold.credits)
+        self.repay_owed(draft)
+        self.post_entry(self._system_entry_id(), draft)
+
+    def _expire_lot(self, lot: LotRow, keep: int, at: str) -> None:
+        """Post the expiry of a lot, but for the Credits that it keeps."""
+        expired = lot.remaining - keep
+        if expired:
+            draft = EntryDraft("lot_expired", at, {"lot": lot.id})
+            self.change_lot(draft, lot, "expired", expired, lot_value(lot, lot.remaining) - lot_value(lot, keep))
+            draft.post("available", -expired)
+            draft.post("expired", expired)
+            self.post_entry(self._system_entry_id(), draft)
+
+    def _last_booked(self) -> str:
+        """Return the time of the account's last entry."""
+        ((booked,),) = self.store.fetch_rows(self.store.sql.booked, self.id, self.row.number)
+        return str(booked)
 
     def _system_entry_id(self) -> str:
         return f"~{self.id}/{self.row.number + 1}"
