@@ -34,6 +34,7 @@ root_doc = "docs/README"
 include_patterns = ["docs/**", "*.md", "benchmarks/*.md", "tests/data/README.md"]
 include_patterns += ["examples/README.md", "examples/gateway/README.md", "examples/spark/README.md"]
 exclude_patterns = ["docs/site/conf.py", "docs/schema/**"]
+exclude_patterns += [".*", "build", "dist", "src"]  # else the search for pages reads all of .venv
 myst_heading_anchors = 4
 myst_enable_extensions = ["strikethrough"]
 suppress_warnings = ["myst.header", "toc.not_included"]

@@ -158,14 +158,14 @@ def test_every_sample_row_costs_what_the_map_states() -> None:
 
 
 def test_every_row_of_the_full_map_costs_what_it_states() -> None:
-    """So do the rows of litellm's full map: all in a thorough run, every fourth in a quick one."""
+    """So do the rows of litellm's full map: all in a thorough run, every eighth in a quick one."""
     text = litellm_map()
     if text is None:
         pytest.skip("litellm is not installed")
     rows = read_json(text, str)
     catalog, book = full_book("litellm", text)
     chance = random.Random(20_261_128)
-    assert sum(check_row(book, name, rows[name], chance) for name in sampled(catalog.models)) > 1000
+    assert sum(check_row(book, name, rows[name], chance) for name in sampled(catalog.models)) > 500
 
 
 def test_at_least_99_percent_of_the_priced_rows_are_imported() -> None:

@@ -60,7 +60,7 @@ def test_every_change_is_found(document: Json) -> None:
 
 
 def test_every_altered_figure_is_found_if_the_hash_is_recomputed() -> None:
-    """If the hash is recomputed, every change of a recomputable figure is still found; a quick run tries a quarter."""
+    """If the hash is recomputed, every change of a recomputable figure is still found; a quick run tries an eighth."""
     unseen = set()
     for what, changed in sampled(tampered(BILL)):
         try:
