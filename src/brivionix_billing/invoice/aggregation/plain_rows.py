@@ -7,8 +7,6 @@ usual path decides every special case, and both together give what it gives alon
 
 from __future__ import annotations
 
-import glob
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,6 +26,8 @@ from brivionix_billing.invoice.aggregation.account_usage import (
     UsageBucket,
     card_identity,
 )
+from brivionix_billing.invoice.aggregation.leaf_runs import leaf_runs
+from brivionix_billing.invoice.aggregation.parquet_view import create_view, parquet_files
 from brivionix_billing.invoice.aggregation.reader import Chunk, ChunkReader, FoundRecords, bill_quantities
 from brivionix_billing.invoice.aggregation.record_sql import RecordSql
 from brivionix_billing.merkle import RootBuilder
@@ -47,7 +47,6 @@ _MEMORY: Final = "2GB"
 _LINES: Final = 10_000
 _LEAVES: Final = 1 << 17
 _MAX_FOUND: Final = 1_000
-_HASH_BYTES: Final = 32
 _EXAMPLE: Final = {"request_id": "-", "at": "2026-01-01T00:00:00Z"}
 _SPLIT_COLUMNS: Final = ("token", "project", "tags")
 LeafCallback = Callable[[str, list[bytes], list[str]], None]
@@ -81,7 +80,7 @@ class _Group(NamedTuple):
 @contextmanager
 def open_plain_rows(lines: object, reader: ChunkReader) -> Iterator[PlainRows | None]:
     """Yield the plain rows of usage, or ``None`` if it is no Parquet, or has columns that this module cannot write."""
-    files = _parquet_files(lines)
+    files = parquet_files(lines)
     if files is None or not isinstance(lines, UsageLines):
         yield None
         return
@@ -101,49 +100,21 @@ def open_plain_rows(lines: object, reader: ChunkReader) -> Iterator[PlainRows | 
             raise BillingError("file_unreadable", f"the usage cannot be added up: {error}") from None
 
 
-def _parquet_files(lines: object) -> list[str] | None:
-    """Return the absolute paths of the files, if all are Parquet and no preset changes their rows."""
-    if not isinstance(lines, UsageLines) or lines.options.preset is not None or not lines.files:
-        return None
-    try:
-        import duckdb  # noqa: F401  # without it, the usual path reads the files
-        import pyarrow  # noqa: F401  # likewise
-    except ImportError:
-        return None
-    paths = list(map(os.path.abspath, lines.files))
-    for path in paths:
-        if glob.has_magic(path) or not os.path.isfile(path):
-            return None
-        with open(path, "rb") as file:
-            if file.read(4) != b"PAR1":
-                return None
-    return paths
-
-
 def _prepare(
     connection: Connection, files: Sequence[str], reader: ChunkReader, options: TableOptions
 ) -> PlainRows | None:
-    parts, first, shape = [], 1, None
-    for path in files:
-        table = f"read_parquet({text_literal(path)}, hive_partitioning = false, file_row_number = true)"
-        found = connection.sql(f"SELECT * EXCLUDE (file_row_number) FROM {table}")
-        columns = list(zip(found.columns, map(str, found.types), strict=True))
-        if shape is not None and columns != shape:
-            return None
-        shape = columns
-        parts.append(f"SELECT * EXCLUDE (file_row_number), file_row_number + {first} AS _b_line FROM {table}")
-        counted = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
-        first += counted[0] if counted else 0
-    connection.execute(f"CREATE TEMP VIEW frame AS {' UNION ALL '.join(parts)}")
-    names, types = zip(*(shape or ()), strict=True)
+    table = create_view(connection, files)
+    if table is None:
+        return None
+    names, types = list(table.names), list(table.types)
     silent = TableOptions(options.mapping, options.values, options.meters)
     rater = FrameRater(names, types, reader.book, FrameOptions(options.mapping, options.values))
-    record = RecordSql(list(names), list(types), rater.layout, silent)
+    record = RecordSql(names, types, rater.layout, silent)
     if not record.supports_table:
         return None
     for _ in files[1:]:
         Columns(names, options)  # notes the columns that are not read for each file, as the usual path does
-    return PlainRows(connection, list(names), record, rater, reader, options, first - 1)
+    return PlainRows(connection, names, record, rater, reader, options, table.rows)
 
 
 class PlainRows:
@@ -395,20 +366,13 @@ class PlainRows:
         ).to_arrow_reader(_LEAVES)
         done = 0
         for batch in found:
-            names, ids, leaves = batch.columns
-            start, rows = 0, batch.num_rows
-            while start < rows:
-                name = names[start].as_py()
-                end = _end_of_run(names, start, rows, name)
-                account = usage.account(name)
-                packed = _packed(leaves, start, end)
-                account.tree.extend_packed(packed)
+            for run in leaf_runs(batch):
+                account = usage.account(run.account)
+                account.tree.extend_packed(run.leaves)
                 account.requests = account.tree.size
                 if on_leaves is not None:
-                    pieces = [packed[i : i + _HASH_BYTES] for i in range(0, len(packed), _HASH_BYTES)]
-                    on_leaves(name, pieces, ids[start:end].to_pylist())
-                start = end
-            done += rows
+                    on_leaves(run.account, run.split_leaves(), run.ids.to_pylist())
+            done += batch.num_rows
             if progress:
                 self._position.total, self._position.size = self._count, 0
                 self._position.done = done
@@ -421,21 +385,3 @@ def _is_summed(each: RowClass, sums: Sequence[int]) -> bool:
     if each.problem is not None or card is None or each.lacks_price(sums):
         return False
     return not (card.minimum_units or card.list_minimum_units or "reasoning" in card.unit_rates)
-
-
-def _end_of_run(names: Any, start: int, end: int, name: str) -> int:
-    """Return where the rows of an account end, in a sorted column: by bisection."""
-    if names[end - 1].as_py() == name:
-        return end
-    low, high = start, end - 1
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if names[middle].as_py() == name else (low, middle)
-    return high
-
-
-def _packed(leaves: Any, start: int, end: int) -> bytes:
-    """Return the hashes of a column of Arrow without copying each: they follow one another in its buffer."""
-    part = leaves[start:end].cast("binary")
-    first = memoryview(part.buffers()[1]).cast("i")[part.offset]
-    return bytes(memoryview(part.buffers()[2])[first : first + (end - start) * _HASH_BYTES])
