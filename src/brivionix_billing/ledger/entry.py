@@ -13,22 +13,21 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from hashlib import sha256
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from brivionix_billing.canonical_json import canonical_json, canonical_json_envelope
-from brivionix_billing.decimals import Rounding, format_plain, round_quotient
+from brivionix_billing.decimals import format_plain
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger.database.store import JournalRow
+from brivionix_billing.ledger.lot_changes import MONEY_POSTINGS, LotChange, lot_change
 from brivionix_billing.ledger.projections import (
-    CLAWBACK_KINDS,
     PAYBACK_KINDS,
-    REDUCING_KINDS,
     AccountRow,
     LotDelta,
     LotRow,
 )
 from brivionix_billing.ledger.timestamps import format_timestamp, parse_timestamp
-from brivionix_billing.ledger.units import units_from_column, units_to_credits, units_to_payable, units_to_text
+from brivionix_billing.ledger.units import units_from_column, units_to_credits, units_to_text
 from brivionix_billing.money import Money, Payable
 
 __all__ = ["SUBACCOUNTS", "Entry", "EntryDraft", "LotChange", "make_entry", "purchase_terms"]
@@ -52,26 +51,6 @@ SUBACCOUNTS: Final = {
     "moved": "Credits moved to another account; negative if they came from one",
 }
 """Subaccounts of an account, with their meaning. The postings of an entry move Credits between them and sum to zero."""
-
-
-class LotChange(NamedTuple):
-    """The change of one lot by an entry, in Credits and money."""
-
-    lot: str
-    kind: str
-    """``opened``, ``used``, ``expired``, ``refunded``, ``restored``; ``taken_back``: clawed back after use;
-    ``written_off``: clawed back after expiry; ``reversed``: returned because the charge was reversed; ``moved_out`` and
-    ``moved_in``: moved by a transfer."""
-    credits: Decimal
-    remaining: Decimal
-    """Credits in the lot after the change."""
-    money: Payable | None
-    """Money in minor units: recognised as revenue for ``used`` and ``expired``, paid back for ``refunded``,
-    ``taken_back`` and ``written_off``. ``None`` for a promotional lot. Most charges are less than a minor unit; over
-    the life of a lot, its minor units add up to the amount paid."""
-    cost: Money | None
-    """Purchase price of these Credits, to 10^-18: Credits x paid / Credits of the lot. It is rounded so that the costs
-    of all changes of a lot add up to the amount paid, exactly."""
 
 
 @dataclass(slots=True)
@@ -148,16 +127,7 @@ class Entry:
     @property
     def lot_changes(self) -> tuple[LotChange, ...]:
         """Changes of lots, in the order in which the lots were changed."""
-        return tuple(
-            LotChange(
-                delta.lot,
-                delta.kind,
-                units_to_credits(delta.credits),
-                units_to_credits(delta.remaining),
-                *_delta_value(delta, self.purchases.get(delta.lot)),
-            )
-            for delta in self.lot_deltas
-        )
+        return tuple(lot_change(delta, self.purchases.get(delta.lot)) for delta in self.lot_deltas)
 
     @property
     def expires(self) -> datetime | None:
@@ -187,7 +157,7 @@ class Entry:
             if change.money is None:
                 continue
             money = change.money.money
-            debit, credit = _MONEY_POSTINGS[change.kind]
+            debit, credit = MONEY_POSTINGS[change.kind]
             balances = accounts.setdefault(money.currency, {})
             for name, amount in ((debit, money), (credit, -money)):
                 balances[name] = balances.get(name, Money(0, money.currency)) + amount
@@ -338,22 +308,6 @@ def purchase_terms(lot: LotRow) -> list[str]:
     return [str(lot.currency), units_to_text(lot.paid), units_to_text(lot.credits)]
 
 
-def _delta_value(delta: LotDelta, terms: list[str] | None) -> tuple[Payable | None, Money | None]:
-    """Return the money and the cost of a change of a lot."""
-    if terms is None:
-        return None, None
-    currency, paid, credits = terms[0], units_from_column(terms[1]), units_from_column(terms[2])
-    after = delta.remaining if delta.kind in REDUCING_KINDS else delta.remaining - delta.credits
-    if delta.kind in CLAWBACK_KINDS:
-        after = 0  # these Credits had left the lot before, so they have no position in it
-    cost = _cost_of_part(paid, credits, after + delta.credits) - _cost_of_part(paid, credits, after)
-    return units_to_payable(delta.money, currency), Money(units_to_credits(cost), currency)
-
-
-def _cost_of_part(paid: int, credits: int, part: int) -> int:
-    return round_quotient(paid * part, credits, Rounding.HALF_UP)
-
-
 def _entry_body(
     id: str,
     account: str,
@@ -420,16 +374,3 @@ _PRIMARY_SUBACCOUNTS: Final = {
     "transfer_in": ("moved",),
 }
 """Kind of entry -> the subaccounts that give the entry its amount."""
-_MONEY_POSTINGS: Final = {
-    "opened": ("cash", "deferred"),
-    "used": ("deferred", "revenue"),
-    "expired": ("deferred", "revenue"),
-    "refunded": ("deferred", "cash"),
-    "taken_back": ("revenue", "cash"),
-    "written_off": ("revenue", "cash"),
-    "restored": ("cash", "deferred"),
-    "reversed": ("revenue", "deferred"),
-    "moved_out": ("deferred", "transfers"),
-    "moved_in": ("transfers", "deferred"),
-}
-"""Kind of lot change -> the money accounts that it debits and credits."""

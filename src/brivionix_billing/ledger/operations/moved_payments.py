@@ -13,7 +13,7 @@ from brivionix_billing.ledger.database.store import Store
 from brivionix_billing.ledger.entry import Entry
 from brivionix_billing.ledger.locked_account import LockedAccount
 from brivionix_billing.ledger.operations.base import LedgerBase, amount_text, lock_account
-from brivionix_billing.ledger.posting import payments
+from brivionix_billing.ledger.posting import disputes, refunds
 from brivionix_billing.ledger.projections import LotRow, PaymentRow
 from brivionix_billing.ledger.units import units_to_payable
 from brivionix_billing.money import Payable
@@ -59,14 +59,14 @@ class MovedPayments(LedgerBase):
                 raise BillingError("ledger_unavailable", f"lot {safe_repr(lot)} is being transferred; retry")
             left = None if pay is None else pay.minor
             for row, parts in rows:
-                whole = units_to_payable(payments.unreturned_gross(row, parts), str(row.currency))
+                whole = units_to_payable(refunds.unreturned_gross(row, parts), str(row.currency))
                 part = Payable(whole.minor if left is None else min(left, whole.minor), whole.currency)
                 if not part.minor:
                     continue
                 left = None if left is None else left - part.minor
                 content = {"lot": row.id, "pay": amount_text(part)}
                 account = accounts[row.account]
-                draft = payments.dispute(account, account.lot(row.id), content, part)
+                draft = disputes.dispute(account, account.lot(row.id), content, part)
                 entries.append(account.post_entry(_part_id(id, len(entries) + 1), draft))
             if left or not entries:
                 raise BillingError(

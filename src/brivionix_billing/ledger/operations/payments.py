@@ -12,7 +12,7 @@ from brivionix_billing.ledger.entry import Entry
 from brivionix_billing.ledger.ids import require_id, require_new_id
 from brivionix_billing.ledger.locked_account import EntryDraft, LockedAccount
 from brivionix_billing.ledger.operations.base import LedgerBase, amount_text
-from brivionix_billing.ledger.posting import payments
+from brivionix_billing.ledger.posting import disputes, payments, refunds
 from brivionix_billing.ledger.restrictions import DEFAULT_PRIORITY, Restriction
 from brivionix_billing.ledger.units import to_signed_units, to_units, units_to_text
 from brivionix_billing.money import Payable
@@ -118,7 +118,7 @@ class Payments(LedgerBase):
             "refund",
             content,
             at,
-            lambda locked: payments.refund(locked, locked.lot(lot), content, amount, pay),
+            lambda locked: refunds.refund(locked, locked.lot(lot), content, amount, pay),
             connection,
         )
 
@@ -144,7 +144,7 @@ class Payments(LedgerBase):
             "dispute",
             content,
             at,
-            lambda locked: payments.dispute(locked, locked.lot(lot), content, pay),
+            lambda locked: disputes.dispute(locked, locked.lot(lot), content, pay),
             connection,
         )
 
@@ -162,7 +162,7 @@ class Payments(LedgerBase):
             "reverse",
             content,
             at,
-            lambda locked: payments.reverse(locked, undoes, content),
+            lambda locked: disputes.reverse(locked, undoes, content),
             connection,
         )
 

@@ -10,13 +10,8 @@ from brivionix_billing.ledger.database.store import JournalRow
 from brivionix_billing.ledger.entry import Entry
 from brivionix_billing.ledger.ids import require_id
 from brivionix_billing.ledger.locked_account import EntryDraft, LockedAccount
-from brivionix_billing.ledger.posting.payments import (
-    claw_back,
-    payment_parts,
-    restore_to_expired_lot,
-    return_tax,
-    shrink_holds,
-)
+from brivionix_billing.ledger.posting.disputes import claw_back, restore_to_expired_lot, shrink_holds
+from brivionix_billing.ledger.posting.refunds import payment_parts, return_tax
 from brivionix_billing.ledger.projections import HoldRow, LotRow, UsageRow, lot_value, quarter_hour, reverse_usage
 from brivionix_billing.ledger.units import units_to_payable, units_to_text
 

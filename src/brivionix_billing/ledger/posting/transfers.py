@@ -18,7 +18,7 @@ from brivionix_billing.ledger.errors import ShortfallError
 from brivionix_billing.ledger.locked_account import EntryDraft, LockedAccount
 from brivionix_billing.ledger.lot_order import sort_for_consumption
 from brivionix_billing.ledger.posting.accounts import require_not_frozen
-from brivionix_billing.ledger.posting.payments import payment_parts
+from brivionix_billing.ledger.posting.refunds import payment_parts
 from brivionix_billing.ledger.projections import LotRow, PaymentRow, lot_value
 from brivionix_billing.ledger.restrictions import EVERY_LOT
 from brivionix_billing.ledger.units import MAX_UNITS, minor_unit, units_from_column, units_to_text

@@ -1,0 +1,164 @@
+"""The rows of a locked account: read when they are needed, changed in memory, and marked to be written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.ledger.database.store import Row, Store
+from brivionix_billing.ledger.ids import require_id
+from brivionix_billing.ledger.limits import CountedRequest, CounterRow, LimitRow, change_counters
+from brivionix_billing.ledger.projections import AccountRow, HoldRow, LotRow, TokenRow, UsageRow, apply_restricted
+from brivionix_billing.ledger.signals import LimitUse, SignalSettingRow
+from brivionix_billing.ledger.timestamps import parse_timestamp
+from brivionix_billing.pricebook.lot_order import DEFAULT_LOT_ORDER
+
+__all__ = ["AccountRows"]
+
+
+class AccountRows:
+    """The rows of an account that an operation reads and changes. Each row exists once in memory."""
+
+    __slots__ = (
+        *("_changed_rows", "_counters", "_holds", "_limits", "_lots", "_new_rows"),
+        *("_signal_settings", "booked_at", "order", "row", "store"),
+    )
+
+    def __init__(self, store: Store, row: AccountRow, booked_at: str, order: Sequence[str] = DEFAULT_LOT_ORDER) -> None:
+        self.store, self.row, self.booked_at, self.order = store, row, booked_at, order
+        self._lots: list[LotRow] | None = None
+        self._holds: dict[str, HoldRow] = {}
+        self._limits: list[LimitRow] | None = None
+        self._counters: dict[tuple[str, str], CounterRow] = {}
+        self._signal_settings: list[SignalSettingRow] | None = None
+        self._changed_rows: dict[tuple[type, str], Row] = {}
+        self._new_rows: list[Row] = []
+
+    @property
+    def id(self) -> str:
+        """Id of the account."""
+        return self.row.id
+
+    @property
+    def available(self) -> int:
+        """Units that can be spent, by some requests or by all."""
+        return self.row.balance - self.row.held
+
+    @property
+    def lots(self) -> list[LotRow]:
+        """Lots with remaining Credits, the oldest first."""
+        if self._lots is None:
+            self._lots = self.store.fetch_all(LotRow, self.store.sql.live_lots, self.id)
+        return self._lots
+
+    def lot(self, id: str) -> LotRow:
+        """Return a lot of this account, with remaining Credits or not. Raises ``unknown_lot``."""
+        for lot in self.lots:
+            if lot.id == id:
+                return lot
+        lot_row = self.store.fetch_one(LotRow, self.store.sql.lot, require_id(id, "the lot"))
+        if lot_row is None or lot_row.account != self.id:
+            raise BillingError("unknown_lot", f"account {safe_repr(self.id)} has no lot {safe_repr(id)}")
+        self.lots.append(lot_row)
+        self.lots.sort(key=lambda lot: lot.number)
+        return lot_row
+
+    def token(self, id: str) -> TokenRow:
+        """Return a token of this account. Raises ``unknown_token``."""
+        changed = self._changed_rows.get((TokenRow, id))
+        require_id(id, "the token")
+        token = changed if isinstance(changed, TokenRow) else self.store.fetch_one(TokenRow, self.store.sql.token, id)
+        if token is None or token.account != self.id:
+            raise BillingError("unknown_token", f"account {safe_repr(self.id)} has no token {safe_repr(id)}")
+        return token
+
+    def hold(self, id: str) -> HoldRow | None:
+        """Return a hold. An expiry that this operation posts changes the same row."""
+        row = self.store.fetch_one(HoldRow, self.store.sql.hold, id)
+        if row is not None:
+            self._holds[id] = row
+        return row
+
+    def open_holds(self) -> list[HoldRow]:
+        """Return the open holds, sorted by expiry."""
+        stored = self.store.fetch_all(HoldRow, self.store.sql.open_holds, self.id)
+        # Holds that this operation has resolved or shrunk are not written yet: their rows in memory are used.
+        holds = [self._holds.setdefault(hold.id, hold) for hold in stored]
+        return [hold for hold in holds if hold.state == "open"]
+
+    @property
+    def limits(self) -> list[LimitRow]:
+        """Active limits by window, sorted by name. An account without any costs no statement."""
+        if self._limits is None:
+            has = self.row.limits is not None
+            self._limits = self.store.fetch_all(LimitRow, self.store.sql.active_limits, self.id) if has else []
+        return self._limits
+
+    def counters(self, limit: LimitRow, first: str, last: str) -> list[CounterRow]:
+        """Return the counters of a limit that start from ``first`` to ``last``, sorted."""
+        known = self._counters.get((limit.id, first))
+        if first == last and known is not None:
+            return [known]
+        for row in self.store.fetch_all(CounterRow, self.store.sql.counters, limit.id, first, last):
+            self._counters.setdefault((limit.id, row.starts), row)
+        found = [row for row in self._counters.values() if row.limit == limit.id and first <= row.starts <= last]
+        return sorted(found, key=lambda row: row.starts)
+
+    def change_counter(self, limit: LimitRow, start: str, amount: int) -> None:
+        """Add an amount to a counter of a limit."""
+        found = self.counters(limit, start, start)
+        if found:
+            row = found[0]
+            self.mark_changed(row)
+        else:
+            row = self._counters[limit.id, start] = CounterRow(limit.id, start, self.id, 0)
+            self.add_row(row)
+        row.used += amount
+
+    def count(self, limits: Iterable[str], at: str, amounts: Mapping[str, int]) -> None:
+        """Add what a request at a time counts to its limits."""
+        change_counters(self.limits, limits, at, amounts, self.change_counter)
+
+    def recount(self, hold: HoldRow, *, was_open: bool, used: Mapping[str, int] | None) -> None:
+        """Replace what a hold counts by what its request used; ``None``: it was not charged."""
+        if hold.counted is not None:
+            counted = CountedRequest.from_column(hold.counted)
+            self.count(counted.limits, hold.at, counted.change(was_open=was_open, used=used))
+
+    @property
+    def signal_settings(self) -> list[SignalSettingRow]:
+        """Active settings that raise signals, sorted by name. An account without any costs no statement."""
+        if self._signal_settings is None:
+            has = self.row.signals is not None
+            self._signal_settings = (
+                self.store.fetch_all(SignalSettingRow, self.store.sql.signal_settings, self.id) if has else []
+            )
+        return self._signal_settings
+
+    def limit_use(self, name: str) -> LimitUse | None:
+        """Return the use of a limit by its name; ``None`` if there is none, or if its window does not include now."""
+        limit = next((limit for limit in self.limits if limit.active and limit.name == name), None)
+        now = parse_timestamp(self.booked_at)
+        range = None if limit is None else limit.parsed_window.counters(now)
+        if limit is None or range is None:
+            return None
+        used = sum(counter.used for counter in self.counters(limit, range.first, range.last))
+        return LimitUse(used, limit.amount, limit.unit, limit.parsed_window.end(range.current, now))
+
+    def add_row(self, row: Row) -> None:
+        """Add a row that is written with the entry."""
+        self._new_rows.append(row)
+        if isinstance(row, LotRow):
+            self.lots.append(row)
+            apply_restricted(self.row, row, row.remaining)
+
+    def mark_changed(self, row: Row) -> None:
+        """Mark a row that is updated with the entry."""
+        for new in self._new_rows:
+            if new is row:
+                return
+        if isinstance(row, UsageRow):
+            key = f"{row.quarter_hour} {row.model} {row.token}"
+        else:
+            key = f"{row.limit} {row.starts}" if isinstance(row, CounterRow) else row.id
+        self._changed_rows[type(row), key] = row
