@@ -33,6 +33,8 @@ _MAX_USAGE: Final = timedelta(days=100)
 """Maximum period of a query of the usage: others wait for the ledger meanwhile."""
 _MAX_REQUESTS: Final = 100
 """Maximum number of requests in a page."""
+_OF_THE_ACCOUNT: Final = ("cost", "lots", "owed")
+"""What a member is not told of its requests: the purchases and the debt of the account that pays for it."""
 _COMPLETIONS: Final[dict[str, Api]] = {prefix + path: api for api, path in API_PATHS.items() for prefix in ("/v1", "")}
 Handler = Callable[[Gateway, Request], Awaitable[Response]]
 
@@ -89,7 +91,7 @@ async def usage(gateway: Gateway, request: Request) -> Response:
 
 
 async def requests(gateway: Gateway, request: Request) -> Response:
-    """Return requests of the token's account, the newest first: what each cost, and its state.
+    """Return requests of the token's account, or of its member, the newest first: what each cost, and its state.
 
     ``?token=`` and ``?model=`` filter; ``?period=`` is as for the usage (default: all); ``?limit=`` is 1 to 100;
     ``?after=`` is the ``next`` of the previous page.
@@ -101,6 +103,7 @@ async def requests(gateway: Gateway, request: Request) -> Response:
             token.account,
             token=query.get("token") or None,
             model=query.get("model") or None,
+            member=token.member,
             period=_period(query, query["period"]) if query.get("period") else None,
             limit=limit if 1 <= limit <= _MAX_REQUESTS else 0,
             after=query.get("after") or None,
@@ -110,7 +113,8 @@ async def requests(gateway: Gateway, request: Request) -> Response:
             raise
         message = f"Use a limit of 1 to {_MAX_REQUESTS}, and as after the next of the previous page."
         raise GatewayError(400, "invalid_request", message) from None
-    found = [found.as_dict() for found in page.requests]
+    hidden = () if token.member is None else _OF_THE_ACCOUNT
+    found = [{name: value for name, value in found.as_dict().items() if name not in hidden} for found in page.requests]
     return JSONResponse({"account": token.account, "requests": found, "next": page.next})
 
 

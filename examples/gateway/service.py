@@ -161,21 +161,30 @@ class Gateway:
         return BytesIO(body) if len(body) > _LARGE_BYTES else body, own
 
     async def balance(self, token: ApiToken) -> dict[str, Any]:
-        """Return the balance of a token's account, what the token may spend, and the limits by window, if any."""
-        run, at = self.billing.threads.run, self.clock()
-        balance = await run(self.ledger.balance, token.account, at=at)
-        limits = await run(self.ledger.limits, token.account, at=at)
+        """Return the balance of a token's account, what the token may spend, and the limits by window, if any.
+
+        A member gets its own limits, and not the balance: that is of the account that pays for it.
+        """
+        run, at, member = self.billing.threads.run, self.clock(), token.member
         limit = None if token.limit is None else str(token.limit)
+        shown: dict[str, Any] = {"token": {"id": token.id, "limit": limit, "spent": str(token.spent)}}
+        if member is None:
+            shown = {**(await run(self.ledger.balance, token.account, at=at)).as_dict(), **shown}
+            limits = await run(self.ledger.limits, token.account, at=at, include_members=False)
+        else:
+            shown = {"account": token.account, "member": member, **shown}
+            limits = await run(self.ledger.limits, token.account, at=at, member=member)
         windows = [window.as_dict() for window in limits if window.token in (None, token.id)]
-        spending = {"id": token.id, "limit": limit, "spent": str(token.spent)}
-        return {**balance.as_dict(), "token": spending, **({"limits": windows} if windows else {})}
+        return {**shown, **({"limits": windows} if windows else {})}
 
     async def usage(self, token: ApiToken, period: Period, *, by_token: bool) -> list[UsageLine]:
-        """Return the usage of a token's account. Raises status 429 beyond a few queries at a time.
+        """Return the usage of a token's account, or of its member. Raises status 429 beyond a few queries at a time.
 
         Holds and settlements of all customers wait for the ledger meanwhile.
         """
-        return await self._query(token.account, partial(self.ledger.usage, period=period, by_token=by_token))
+        keys = ("day", "model", *(["token"] if by_token else []), *(["member"] if token.member else []))
+        lines = await self._query(token.account, partial(self.ledger.usage, period=period, by=keys))
+        return [line for line in lines if token.member in (None, line.member)]
 
     async def requests(self, account: str, **filters: Any) -> RequestPage:
         """Return a page of the requests of an account. It is limited as :meth:`usage` is."""

@@ -89,7 +89,7 @@ def test_no_password_is_shown() -> None:
 def test_the_environment_names_the_database(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """BRIVIONIX_LEDGER names the database if --db is not given."""
     monkeypatch.setenv("BRIVIONIX_LEDGER", "here.db")
-    assert run("ledger", "migrate")[:2] == (0, "sqlite:///here.db: version 0009 (new)\n")
+    assert run("ledger", "migrate")[:2] == (0, "sqlite:///here.db: version 0011 (new)\n")
     assert run("ledger", "migrate", "--db", "there.db")[0] == 0
     assert run("ledger", "open", "acct_1", "--id", "i")[0] == 0
     assert "acct_1" in run("ledger", "accounts")[1]
@@ -99,7 +99,7 @@ def test_the_environment_names_the_database(run: Run, monkeypatch: pytest.Monkey
 def test_migrate_again(command: LedgerCommand) -> None:
     """``migrate`` does not change a ledger of this version."""
     command.top_up("acct_1", "85", "evt_9", "2026-10-01")
-    assert command.run_ok("migrate") == "sqlite:///ledger.db: version 0009 (unchanged)\n"
+    assert command.run_ok("migrate") == "sqlite:///ledger.db: version 0011 (unchanged)\n"
     assert available(command) == 200
 
 
@@ -110,7 +110,7 @@ def test_migrate_from_version_1(run: Run) -> None:
     migrated = run("ledger", "migrate", "--db", "old.db")
     after = run("ledger", "verify", "--db", "old.db")
     assert (before[0], "[ledger_version]" in before[2]) == (2, True)
-    assert migrated[:2] == (0, "sqlite:///old.db: version 0009 (was 0001)\n")
+    assert migrated[:2] == (0, "sqlite:///old.db: version 0011 (was 0001)\n")
     assert (after[0], after[1].partition(":")[0]) == (0, "valid")
 
 

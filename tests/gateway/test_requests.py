@@ -19,6 +19,7 @@ from gateway_kit import (
     DAY,
     MODEL,
     RESPONSES,
+    Customer,
     Stack,
     clock,
     refused,
@@ -257,3 +258,43 @@ def test_requests_are_those_of_the_account(stack: Stack) -> None:
     for query in ("limit=0", "limit=101", "limit=x", "after=x", "period=x", "period=2026-01-01/2026-12-01"):
         assert stack.get(f"/v1/requests?{query}", customer).status_code == 400
     assert stack.http.get("/v1/requests").status_code == 401
+
+
+# Members
+
+
+def test_a_member_learns_what_it_used_and_not_what_the_account_has(stack: Stack) -> None:
+    """Its balance, usage and requests are its own, and no answer has an amount of the account or of other members."""
+    owner = stack.customer(pay="85")
+    ledger, account = stack.ledger, owner.account
+    ledger.add_member(account, "ann", id="join-ann", at=clock())
+    secret = ledger.create_token(account, id="tok-ann", at=clock(), group="default", member="ann").secret
+    ledger.set_limit(account, "ann", 60, window="day", member="ann", id="limit-ann", at=clock())
+    ledger.set_limit(account, "all", 70, window="day", id="limit-all", at=clock())
+    ann = Customer(account, str(secret), "tok-ann")
+    for who in (owner, ann):
+        assert stack.post("/responses", who, RESPONSES).status_code == 200
+    first, second = stack.booked(owner)
+    shown = stack.get("/v1/balance", ann).json()
+    assert shown.keys() == {"account", "member", "token", "limits"}
+    assert [limit["name"] for limit in shown["limits"]] == ["ann"]
+    assert [limit["name"] for limit in stack.get("/v1/balance", owner).json()["limits"]] == ["all"]
+    (line,) = stack.get("/v1/usage", ann).json()["usage"]
+    assert (line["member"], Decimal(line["credits"])) == ("ann", second.credits)
+    (found,) = stack.get("/v1/requests", ann).json()["requests"]
+    assert (found["id"], found.keys() & {"cost", "lots", "owed"}) == (second.content["hold"], set())
+    assert len(stack.get("/v1/requests", owner).json()["requests"]) == 2
+    assert first.content["hold"] not in stack.get("/v1/requests", ann).text
+    (everyone,) = ledger.limits(account, at=clock(), include_members=False)
+    ledger.hold(account, everyone.left, id="others", at=clock())
+    refused = stack.post("/responses", ann, RESPONSES)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "limit_reached")
+    assert "'all' is reached: it is that of the account that pays for you" in refused.json()["error"]["message"]
+    ledger.remove_limit(account, "all", id="no-limit", at=clock())
+    ledger.hold(account, ledger.balance(account, at=clock()).available, id="rest", at=clock())
+    refused = stack.post("/responses", ann, RESPONSES)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (402, "insufficient_credits")
+    assert "does not have them available" in refused.json()["error"]["message"]
+    ledger.freeze_member(account, "ann", reason="leaked", id="freeze-ann", at=clock())
+    refused = stack.post("/responses", ann, RESPONSES)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "member_frozen")

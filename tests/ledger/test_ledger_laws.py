@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -35,6 +36,7 @@ HELD = st.one_of(
 )
 MODELS = st.sampled_from([None, None, "a", "b"])
 TOKENS = st.sampled_from([None, None, "free", "tight"])
+MEMBERS = st.sampled_from([None, None, None, "ann", "bob"])
 SHARES = st.sampled_from(["0", "0.5", "0.9", "1", "1.5", "4", "12"])
 TIMES = st.one_of(st.none(), st.integers(1, 500))
 SIGNALS: tuple[dict[str, Any], ...] = (
@@ -68,6 +70,7 @@ class Machine(RuleBasedStateMachine):
             before = tables(self.ledger)
             self.ledger.rebuild()
             assert tables(self.ledger) == before  # rebuild changes nothing
+            self.usage_is_split_by_member()
             assert self.ledger.verify() == []
             for entry in self.ledger.journal("acct"):
                 assert sum(entry.postings.values()) == 0
@@ -108,7 +111,7 @@ class Machine(RuleBasedStateMachine):
             assert tables(self.ledger) == before
             return None
         entry = ask()
-        self.model.signals.watch(self.model, entry.kind, entry.content.get("limit"))
+        self.model.signals.watch(self.model, entry.kind, entry.content.get("limit"), member_of(entry))
         self.done.append((ask, entry))
         return entry
 
@@ -274,11 +277,11 @@ class Machine(RuleBasedStateMachine):
             lambda: self.model.reverse_charge(charge, None if credits is None else Fraction(credits)),
         )
 
-    @rule(credits=HELD, ttl=st.integers(1, 300), token=TOKENS, model=MODELS)
-    def hold(self, credits: str, ttl: int, token: str | None, model: str | None) -> None:
-        self.held(credits, ttl, token, model)
+    @rule(credits=HELD, ttl=st.integers(1, 300), token=TOKENS, model=MODELS, member=MEMBERS)
+    def hold(self, credits: str, ttl: int, token: str | None, model: str | None, member: str | None) -> None:
+        self.held(credits, ttl, token, model, member)
 
-    def held(self, credits: str, ttl: int, token: str | None, model: str | None) -> str:
+    def held(self, credits: str, ttl: int, token: str | None, model: str | None, member: str | None = None) -> str:
         id, now = self.new("hold"), self.model.now
         if credits.startswith("all"):
             self.model.tick()
@@ -287,9 +290,16 @@ class Machine(RuleBasedStateMachine):
         amount = credits
         self.both(
             lambda: self.ledger.hold(
-                "acct", amount, id=id, at=later(now), ttl=timedelta(seconds=ttl), token=token, model=model
+                "acct",
+                amount,
+                id=id,
+                at=later(now),
+                ttl=timedelta(seconds=ttl),
+                token=token,
+                model=model,
+                member=member,
             ),
-            lambda: self.model.hold(id, Fraction(amount), ttl, token, model),
+            lambda: self.model.hold(id, Fraction(amount), ttl, token, model, member),
         )
         return id
 
@@ -298,10 +308,19 @@ class Machine(RuleBasedStateMachine):
     def settle(self, data: st.DataObject, share: str) -> None:
         self.settled(data.draw(st.sampled_from(sorted(self.model.holds))), share)
 
-    @rule(credits=HELD, token=TOKENS, share=SHARES, seconds=st.sampled_from([0, 1, 1, 1, 40]), model=MODELS)
-    def request(self, credits: str, token: str | None, share: str, seconds: int, model: str | None) -> None:
+    @rule(
+        credits=HELD,
+        token=TOKENS,
+        share=SHARES,
+        seconds=st.sampled_from([0, 1, 1, 1, 40]),
+        model=MODELS,
+        member=MEMBERS,
+    )
+    def request(
+        self, credits: str, token: str | None, share: str, seconds: int, model: str | None, member: str | None
+    ) -> None:
         """Hold, and settle in time or after the hold expired."""
-        id = self.held(credits, 30, token, model)
+        id = self.held(credits, 30, token, model, member)
         self.model.now += seconds
         if id in self.model.holds:
             self.settled(id, share)
@@ -324,13 +343,47 @@ class Machine(RuleBasedStateMachine):
             lambda: self.model.release(id),
         )
 
-    @rule(credits=CREDITS, token=st.sampled_from([None, "tight"]))
-    def charge(self, credits: str, token: str | None) -> None:
+    @rule(credits=CREDITS, token=st.sampled_from([None, "tight"]), member=MEMBERS)
+    def charge(self, credits: str, token: str | None, member: str | None) -> None:
         id, now = self.new("charge"), self.model.now
         self.both(
-            lambda: self.ledger.charge("acct", credits, id=id, at=later(now), token=token),
-            lambda: self.model.charge(id, Fraction(credits), token),
+            lambda: self.ledger.charge("acct", credits, id=id, at=later(now), token=token, member=member),
+            lambda: self.model.charge(id, Fraction(credits), token, member=member),
         )
+
+    @rule(member=st.sampled_from(["ann", "bob"]))
+    def add_member(self, member: str) -> None:
+        id, now = self.new("join"), self.model.now
+        self.both(
+            lambda: self.ledger.add_member("acct", member, id=id, at=later(now)),
+            lambda: self.model.add_member(member),
+        )
+
+    @rule(member=st.sampled_from(["ann", "bob"]), state=st.sampled_from(["frozen", "active", "active", "removed"]))
+    def change_member(self, member: str, state: str) -> None:
+        id, now = self.new("member"), self.model.now
+        operation = {
+            "frozen": self.ledger.freeze_member,
+            "active": self.ledger.unfreeze_member,
+            "removed": self.ledger.remove_member,
+        }[state]
+        self.both(
+            lambda: operation("acct", member, reason="policy", id=id, at=later(now)),
+            lambda: self.model.change_member(member, state),
+        )
+
+    @rule(token=st.sampled_from(["free", "tight"]), member=MEMBERS)
+    def move_token(self, token: str, member: str | None) -> None:
+        """Move a token to a member, or to the account itself."""
+        id, now = self.new("owner"), self.model.now
+
+        def move() -> Entry:
+            self.ledger.change_token(token, id=id, at=later(now), member=member)
+            entry = self.ledger.entry(id)
+            assert entry is not None
+            return replace(entry, repeated=True)
+
+        self.both(move, lambda: self.model.move_token(token, member))
 
     @precondition(lambda self: self.model.lots)
     @rule(data=st.data(), credits=st.one_of(st.none(), CREDITS), coins=st.one_of(st.none(), st.integers(1, 5_000)))
@@ -386,18 +439,19 @@ class Machine(RuleBasedStateMachine):
         name=st.sampled_from(["one", "two"]),
         terms=st.sampled_from([("credits", (5, 40, 200)), ("requests", (2, 10, 50))]),
         window=st.sampled_from(["day", "1h"]),
-        token=st.sampled_from([None, "free"]),
+        subject=st.sampled_from([None, "free", "ann", "ann", "bob"]),
         size=st.integers(0, 2),
     )
     def set_limit(
-        self, name: str, terms: tuple[Any, tuple[int, ...]], window: str, token: str | None, size: int
+        self, name: str, terms: tuple[Any, tuple[int, ...]], window: str, subject: str | None, size: int
     ) -> None:
         id, now, (unit, amounts) = self.new("limit"), self.model.now, terms
+        token, member = (subject, None) if subject == "free" else (None, subject)
         self.both(
             lambda: self.ledger.set_limit(
-                "acct", name, amounts[size], unit=unit, window=window, token=token, id=id, at=later(now)
+                "acct", name, amounts[size], unit=unit, window=window, token=token, member=member, id=id, at=later(now)
             ),
-            lambda: self.model.set_limit(name, unit, window, token, amounts[size]),
+            lambda: self.model.set_limit(name, unit, window, token, amounts[size], member),
         )
 
     @precondition(lambda self: self.model.limits)
@@ -461,7 +515,10 @@ class Machine(RuleBasedStateMachine):
         except BillingError as error:
             code = error.code
         if until is None or until > self.model.now:
-            assert code in (None, "token_exhausted")
+            member = self.model.tokens[token].member
+            refusals = {"active": (None,), "frozen": ("member_frozen",), "removed": ("member_removed",)}
+            state = "active" if member is None else self.model.members[member]
+            assert code in ("token_exhausted", *refusals[state])
         else:
             assert code == "unknown_token"
 
@@ -561,6 +618,14 @@ class Machine(RuleBasedStateMachine):
             assert Fraction(token.spent) == self.model.tokens[token.id].spent
             assert Fraction(token.held) == sum(h.credits for h in self.model.open if h.token == token.id)
 
+    def usage_is_split_by_member(self) -> None:
+        """What the members used, and the account itself, is what they were charged."""
+        period = Period(later(0), later(self.model.now + 1), "UTC")
+        used = {line.member: Fraction(line.credits) for line in self.ledger.usage("acct", period, by=["member"])}
+        assert {name: credits for name, credits in used.items() if credits} == {
+            name: credits for name, credits in self.model.member_used.items() if credits
+        }
+
     def money_is_conserved(self) -> None:
         """The money of all entries sums to zero, and its accounts are those of the payments."""
         sums: dict[tuple[str, str], Fraction] = {}
@@ -578,6 +643,12 @@ class Machine(RuleBasedStateMachine):
             fees = sums.get((currency, "fees"), Fraction(0))
             assert sums.get((currency, "cash"), 0) == Fraction(kept, 100) - fees
             assert 0 <= fees <= Fraction(sum(payment.fee.minor for payment in paid), 100)
+
+
+def member_of(entry: Entry) -> str | None:
+    """Return the member that an entry concerns."""
+    member: str | None = entry.result.get("member", entry.content.get("member"))
+    return member
 
 
 def exact(value: Fraction) -> str:

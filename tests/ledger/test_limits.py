@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from brivionix_billing import BillingError
 from brivionix_billing.ledger import Ledger, LimitReachedError
 from brivionix_billing.tokens import TokenCounter
-from ledger_kit import BOOK, NOW, body, charge, got, later, opened, refused, with_credits
+from ledger_kit import BOOK, NOW, body, charge, got, later, opened, refused, traced, with_credits
 from limit_contest import contend
 from profiles import examples
 
@@ -371,15 +371,13 @@ def test_an_account_has_at_most_20_limits(ledger: Ledger) -> None:
 
 def test_an_account_without_limits_costs_no_statement(ledger: Ledger) -> None:
     """Requests of an account without limits do not read or write the tables of limits, also after one was removed."""
-    statements: list[str] = []
     ledger.set_limit("acct", "l", 1, window="day", id="l1", at=NOW)
     ledger.remove_limit("acct", "l", id="l2", at=NOW)
-    connection = ledger.engine.raw_connection()
-    connection.driver_connection.set_trace_callback(statements.append)  # type: ignore[union-attr]
-    connection.close()
+    statements = traced(ledger)
     ledger.hold("acct", "1", id="h1", at=NOW)
     ledger.settle("h1", charge(), usage=body(), at=NOW)
     ledger.charge("acct", "1", id="c1", at=NOW)
+    assert len(statements) > 12
     assert not [sql for sql in statements if "billing_limit" in sql or "billing_counter" in sql]
 
 

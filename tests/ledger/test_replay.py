@@ -216,7 +216,7 @@ def test_an_entry_with_another_purchase_price_is_detected(ledger: Ledger) -> Non
         ("UPDATE billing_lot SET live = 1 - live", "live does not match"),
         (
             "INSERT INTO billing_hold VALUES ('g', 'ghost', NULL, '1.000000000000000000', 'x', 'y', 'open', NULL, "
-            "NULL, NULL)",
+            "NULL, NULL, NULL)",
             "ghost",
         ),
         ("UPDATE billing_usage SET account = 'ghost'", "ghost"),

@@ -68,6 +68,10 @@ def work(ledger: Ledger, name: str) -> None:
     ledger.set_signal(name, "low", "low_balance", threshold=10**7, id=f"signal2-{name}", at=NOW)
     assert any(signal.account == name for signal in ledger.lease_signals(at=NOW))
     ledger.acknowledge_signals(name, 2, at=NOW)
+    ledger.add_member(name, "team", id=f"join-{name}", at=NOW)
+    ledger.change_token(f"token-{name}", id=f"team-{name}", member="team", at=NOW)
+    ledger.set_limit(name, "team", 10, window="day", member="team", id=f"limit3-{name}", at=NOW)
+    ledger.set_signal(name, "near", "limit_near", limit="team", share=1, id=f"signal3-{name}", at=NOW)
     for number in range(3):
         ledger.hold(name, "1", id=f"{name}-{number}", token=f"token-{name}", at=NOW)
     ledger.settle(f"{name}-0", charge(), usage=body(), at=NOW)
@@ -78,6 +82,7 @@ def work(ledger: Ledger, name: str) -> None:
     ledger.open_account(f"{name}-2", at=NOW)
     ledger.transfer(name, f"{name}-2", "2", reason="split", id=f"move-{name}", at=NOW)
     ledger.change_token(f"token-{name}", id=f"off-{name}", enabled=False, at=NOW)
+    ledger.remove_member(name, "team", id=f"leave-{name}", reason="closed", at=NOW)
     ledger.create_order(name, quote("17"), id=f"order-{name}", at=NOW, expires=later(60), tax=Payable(323, "CNY"))
     paid = payment("20.23", 1, f"order-{name}", "rmb")
     ledger.receive_payment(name, paid, id=f"paid-{name}", at=NOW, order=f"order-{name}")

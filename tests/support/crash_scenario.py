@@ -53,11 +53,18 @@ def day() -> list[Operation]:
             "acct", "auto", "top_up_due", threshold=2, credits=9, cap=9, id="signal-4", at=at(1)
         ),
         lambda led: led.set_signal("acct", "near", "limit_near", limit="rpm", share="0.3", id="signal-5", at=at(1)),
+        lambda led: led.add_member("acct", "ann", id="join", at=at(1)),
+        lambda led: led.add_member("acct", "bob", id="join-2", at=at(1)),
+        lambda led: led.set_limit("acct", "ann", "3", window="day", member="ann", id="limit-6", at=at(1)),
         lambda led: led.hold("acct", "1.5", id="r1", at=at(2), token="tok", tags={"team": "x"}, tokens=20_000),
-        lambda led: led.hold("acct", "0.9", id="r2", at=at(3), ttl=minute),
+        lambda led: led.hold("acct", "0.9", id="r2", at=at(3), ttl=minute, member="ann"),
+        lambda led: led.freeze_member("acct", "ann", reason="suspicion", id="cool", at=at(3)),
+        lambda led: led.unfreeze_member("acct", "ann", reason="a mistake", id="warm", at=at(3)),
+        lambda led: led.change_token("tok", id="tok-4", at=at(3), member="bob"),
         lambda led: led.settle("r1", kit.charge(at=at(2)), usage=body(), at=at(4)),
         lambda led: led.hold("acct", "19", id="r3", at=at(5), token="tok"),
         lambda led: led.release("r3", at=at(6)),
+        lambda led: led.remove_member("acct", "ann", reason="left", id="leave", at=at(6)),
         lambda led: led.hold("acct", "5", id="r4", at=at(90), token="tok"),  # posts the expiry of r2 first
         lambda led: led.settle("r2", "0.5", at=at(95)),  # late
         lambda led: led.hold("acct", "1", id="r5", at=at(120)),  # posts the expiry of the gift first

@@ -13,6 +13,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy import event
 
 from brivionix_billing import BillingError, Charge, Payable, PriceBook, Usage
 from brivionix_billing.ledger import Ledger, ReceivedPayment
@@ -110,6 +111,18 @@ def refused(code: str) -> pytest.RaisesExc[BillingError]:
 def got(*figures: Any) -> tuple[Any, ...]:
     """Return figures as a tuple for a comparison: a Decimal equals an int of the same value."""
     return figures
+
+
+def traced(ledger: Ledger) -> list[str]:
+    """Return the list to which the statements of a SQLite ledger are added from now on."""
+    statements: list[str] = []
+
+    @event.listens_for(ledger.engine, "connect")
+    def connect(connection: Any, _record: Any) -> None:
+        connection.set_trace_callback(statements.append)
+
+    ledger.close()  # existing connections are not traced; the next operation opens one
+    return statements
 
 
 def available(ledger: Ledger, account: str = "acct", seconds: float = 0) -> Decimal:

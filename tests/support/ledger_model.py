@@ -117,6 +117,7 @@ class ModelLimit:
     window: str
     token: str | None
     amount: Fraction
+    member: str | None = None
     counts: dict[str, tuple[int, Fraction]] = field(default_factory=dict)
 
     def used(self, now: int) -> Fraction:
@@ -139,6 +140,7 @@ class ModelHold:
     state: str = "open"
     model: str | None = None
     limits: list[ModelLimit] = field(default_factory=list)
+    member: str | None = None
 
     def end(self, state: str) -> None:
         """Resolve the hold without a charge: no limit counts it any more."""
@@ -154,6 +156,7 @@ class ModelCharge:
     parts: list[tuple[str, Fraction]]
     credits: Fraction
     token: str | None
+    member: str | None = None
 
 
 @dataclass
@@ -163,6 +166,7 @@ class ModelToken:
     limit: Fraction | None
     spent: Fraction = ZERO
     enabled: bool = True
+    member: str | None = None
     secrets: dict[str, int | None] = field(default_factory=dict)
     """Every secret that it had, and the time at which it ended; ``None``: valid."""
 
@@ -194,6 +198,10 @@ class Model:
     undone: dict[str, tuple[str, Fraction, int, int] | None] = field(default_factory=dict)
     signals: ModelSignals = field(default_factory=ModelSignals)
     expired_holds: int = 0
+    members: dict[str, str] = field(default_factory=dict)
+    """Member -> its state."""
+    member_used: dict[str, Fraction] = field(default_factory=dict)
+    """Member, or ``""`` -> Credits that it used."""
 
     @property
     def open(self) -> list[ModelHold]:
@@ -300,6 +308,7 @@ class Model:
             raise RefusedError("not_reversible")
         charge.credits -= rest
         self.used -= rest
+        self.member_used[charge.member or ""] -= rest
         if charge.token is not None:
             self.tokens[charge.token].spent -= rest
         parts = dict(charge.parts)
@@ -409,35 +418,86 @@ class Model:
         """Tax to pay back after an amount of money was."""
         return max(0, half_up(Fraction(lot.tax * lot.gone, lot.coins or 1)) - lot.tax_back - lot.moved_tax)
 
-    def hold(self, id: str, credits: Fraction, ttl: int, token: str | None, model: str | None = None) -> None:
+    def add_member(self, id: str) -> None:
+        if id in self.members:
+            raise RefusedError("member_exists")
+        self.members[id] = "active"
+
+    def present_member(self, id: str) -> None:
+        if id not in self.members:
+            raise RefusedError("unknown_member")
+        if self.members[id] == "removed":
+            raise RefusedError("member_removed")
+
+    def change_member(self, id: str, state: str) -> None:
+        self.present_member(id)
+        self.members[id] = state
+
+    def move_token(self, token: str, member: str | None) -> None:
+        if member is not None:
+            self.present_member(member)
+        self.tokens[token].member = member
+
+    def member_of(self, token: str | None, stated: str | None) -> str | None:
+        """Return the member of a request."""
+        own = None if token is None else self.tokens[token].member
+        if own is not None and stated not in (None, own):
+            raise RefusedError("invalid_argument")
+        member = own or stated
+        if member is not None:
+            self.present_member(member)
+            if self.members[member] == "frozen":
+                raise RefusedError("member_frozen")
+        return member
+
+    def hold(
+        self,
+        id: str,
+        credits: Fraction,
+        ttl: int,
+        token: str | None,
+        model: str | None = None,
+        stated: str | None = None,
+    ) -> None:
         if self.frozen:
             raise RefusedError("account_frozen")
         if token is not None:
             of = self.tokens[token]
             if not of.enabled:
                 raise RefusedError("token_disabled")
-            if of.limit is not None:
-                if of.spent >= of.limit:
-                    raise RefusedError("token_exhausted")
-                if of.spent + sum((h.credits for h in self.open if h.token == token), ZERO) + credits > of.limit:
-                    raise RefusedError("token_limit")
+            if of.limit is not None and of.spent >= of.limit:
+                raise RefusedError("token_exhausted")
+        member = self.member_of(token, stated)
+        if token is not None:
+            of = self.tokens[token]
+            used = of.spent + sum((h.credits for h in self.open if h.token == token), ZERO)
+            if of.limit is not None and used + credits > of.limit:
+                raise RefusedError("token_limit")
         if credits > self.room(self.usable_by(model, self.now)):
             raise RefusedError("insufficient_credits")
-        limits = self.limits_of(token)
+        limits = self.limits_of(token, member)
         if any(limit.used(self.now) + counted_amount(limit, credits) > limit.amount for limit in limits):
             raise RefusedError("limit_reached")
         if not any(lot.remaining and lot.model for lot in self.lots):
             model = None  # the ledger does not store the model of a hold if the account has no restricted lots
         self.holds[id] = ModelHold(id, credits, self.now, self.now + ttl, token, model=model, limits=limits)
+        self.holds[id].member = member
         for limit in limits:
             limit.counts[id] = self.now, counted_amount(limit, credits)
 
-    def limits_of(self, token: str | None) -> list[ModelLimit]:
-        return [limit for limit in self.limits.values() if limit.token in (None, token)]
+    def limits_of(self, token: str | None, member: str | None) -> list[ModelLimit]:
+        limits = [limit for limit in self.limits.values() if limit.token in (None, token)]
+        return [limit for limit in limits if limit.member in (None, member)]
 
-    def set_limit(self, name: str, unit: str, window: str, token: str | None, amount: int) -> None:
+    def set_limit(
+        self, name: str, unit: str, window: str, token: str | None, amount: int, member: str | None = None
+    ) -> None:
         """Set a limit. It keeps its counts if only its amount changes."""
-        old, new = self.limits.get(name), ModelLimit(unit, window, token, Fraction(amount))
+        old, new = self.limits.get(name), ModelLimit(unit, window, token, Fraction(amount), member)
+        if member is not None:
+            self.present_member(member)
+        if old is not None and old.member != member:
+            raise RefusedError("invalid_argument")
         if old is not None and (old.unit, old.window, old.token) == (unit, window, token):
             old.amount = new.amount
         else:
@@ -455,20 +515,30 @@ class Model:
         hold.state = "settled"
         for limit in hold.limits:
             limit.counts[id] = hold.at, counted_amount(limit, amount)
-        self.charge(operation, amount, hold.token, good_at, hold.model)
+        self.charge(operation, amount, hold.token, good_at, hold.model, hold.member)
 
     def charge(
-        self, id: str, amount: Fraction, token: str | None, good_at: int | None = None, model: str | None = None
+        self,
+        id: str,
+        amount: Fraction,
+        token: str | None,
+        good_at: int | None = None,
+        model: str | None = None,
+        member: str | None = None,
     ) -> None:
-        if self.frozen and good_at is None:  # without a hold
-            raise RefusedError("account_frozen")
-        for limit in self.limits_of(token) if good_at is None else ():
+        """Charge a request. ``good_at``: the time of its hold; ``None``: it has none."""
+        if good_at is None:
+            if self.frozen:
+                raise RefusedError("account_frozen")
+            member = self.member_of(token, member)
+        for limit in self.limits_of(token, member) if good_at is None else ():
             limit.counts[id] = self.now, counted_amount(limit, amount)
         before = [lot.used for lot in self.lots]
         self.owed += amount - self.use(amount, self.now if good_at is None else good_at, model)
         parts = [(lot.id, lot.used - was) for lot, was in zip(self.lots, before, strict=True)]
-        self.charges[id] = ModelCharge([part for part in self.in_order(parts) if part[1]], amount, token)
+        self.charges[id] = ModelCharge([part for part in self.in_order(parts) if part[1]], amount, token, member)
         self.used += amount
+        self.member_used[member or ""] = self.member_used.get(member or "", ZERO) + amount
         if token is not None:
             self.tokens[token].spent += amount
         self.repay()

@@ -64,12 +64,12 @@ class ModelSignals:
                     self._watch_balance(model, name, setting, False)
         self.seen = model.total, model.owed, model.expired_holds
 
-    def watch(self, model: Model, kind: str, limit: str | None) -> None:
-        """Look at the account after an operation."""
+    def watch(self, model: Model, kind: str, limit: str | None, member: str | None = None) -> None:
+        """Look at the account after an operation that concerns a member, or none."""
         if kind != "hold" or model.limits:
             for name, setting in self.settings.items():
                 if setting.kind == "limit_near":
-                    self._watch_limit(model, name, setting, kind, limit)
+                    self._watch_limit(model, name, setting, kind, limit, member)
                 elif setting.kind != "hold_expired":
                     self._watch_balance(model, name, setting, kind == "top_up")
         self.seen = model.total, model.owed, model.expired_holds
@@ -88,12 +88,15 @@ class ModelSignals:
         setting.ready = _FOREVER
         self.raised.append(name)
 
-    def _watch_limit(self, model: Model, name: str, setting: ModelSetting, kind: str, changed: str | None) -> None:
+    def _watch_limit(
+        self, model: Model, name: str, setting: ModelSetting, kind: str, changed: str | None, member: str | None
+    ) -> None:
         if kind in ("set_limit", "remove_limit") and changed == setting.limit:
             setting.ready = 0
         limit = model.limits.get(setting.limit)
         if (
             limit is None
+            or limit.member not in (None, member)
             or setting.ready > model.now
             or kind not in ("hold", "settle", "charge", "set_signal", "set_limit")
         ):

@@ -208,7 +208,8 @@ class GatewayBilling:
         """Raise ``insufficient_credits`` without any. Else the hold compares the balance with the real amount."""
         balance = await self.threads.run(self.ledger.balance, token.account, at=self.clock())
         if balance.available <= 0:
-            raise GatewayError(402, "insufficient_credits", "Your account has no Credits available. Top up.")
+            owner = "Your account" if token.member is None else "The account that pays for you"
+            raise GatewayError(402, "insufficient_credits", f"{owner} has no Credits available. Top up.")
 
     async def _hold(self, admitted: AdmittedRequest) -> None:
         self._require_open()

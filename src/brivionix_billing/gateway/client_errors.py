@@ -49,6 +49,8 @@ _CLIENT_MESSAGES: Final = {
     "token_exhausted": "This API token has spent its limit.",
     "token_changed": "This API token was changed a moment ago. Try again.",
     "account_frozen": "Your account is frozen. Contact the support.",
+    "member_frozen": "Your access is frozen. Contact the owner of the account that pays for you.",
+    "member_removed": "You are no longer a member of the account that paid for you.",
     "unknown_model": "This model does not exist here; GET /v1/models lists the models that you may use.",
     "unknown_group": "The group of this API token is no longer served.",
     "model_not_allowed": "The group of this API token may not use this model; GET /v1/models lists the models it may.",
@@ -107,7 +109,12 @@ def from_billing_error(error: BillingError, limit_status: int = 429) -> GatewayE
     if isinstance(error, LimitReachedError):
         return _limit_error(error, limit_status)
     status = _STATUS.get(error.code, error.http_status or 500)
-    if isinstance(error, ShortfallError):
+    if isinstance(error, ShortfallError) and error.hidden_from is not None:
+        message = (
+            f"This request may cost up to {format_plain(error.needed)} Credits, and the account that pays for you does "
+            "not have them available. Contact its owner, or allow fewer output tokens."
+        )
+    elif isinstance(error, ShortfallError):
         # 402 and not 429: clients retry a 429 automatically, and waiting brings no Credits.
         subject = "Your account has" if error.code == "insufficient_credits" else "The limit of this API token leaves"
         message = (
@@ -125,10 +132,11 @@ def from_billing_error(error: BillingError, limit_status: int = 429) -> GatewayE
 def _limit_error(error: LimitReachedError, status: int) -> GatewayError:
     """Return the answer for a limit by window. A 429 says when a retry can succeed."""
     name = "Credits" if error.unit == "credits" else error.unit
-    message = (
-        f"The limit {error.limit!r} is reached: {format_plain(error.used)} of {format_plain(error.amount)} {name} are "
-        f"used, and this request may use up to {format_plain(error.requested)}. "
-    )
+    if error.hidden_from is None:
+        use = f"{format_plain(error.used)} of {format_plain(error.amount)} {name} are used, and this request"
+    else:
+        use = "it is that of the account that pays for you, and this request"
+    message = f"The limit {error.limit!r} is reached: {use} may use up to {format_plain(error.requested)} {name}. "
     if error.resets is None:
         return GatewayError(402, error.code, message + "Allow fewer output tokens.")
     answer = GatewayError(status, error.code, f"{message}Try again after {format_instant(error.resets)}.")

@@ -8,7 +8,16 @@ from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger.database.store import Row, Store
 from brivionix_billing.ledger.ids import require_id
 from brivionix_billing.ledger.limits import CountedRequest, CounterRow, LimitRow, change_counters
-from brivionix_billing.ledger.projections import AccountRow, HoldRow, LotRow, TokenRow, UsageRow, apply_restricted
+from brivionix_billing.ledger.member_rows import MemberRows
+from brivionix_billing.ledger.projections import (
+    AccountRow,
+    HoldRow,
+    LotRow,
+    MemberRow,
+    TokenRow,
+    UsageRow,
+    apply_restricted,
+)
 from brivionix_billing.ledger.signals import LimitUse, SignalSettingRow
 from brivionix_billing.ledger.timestamps import parse_timestamp
 from brivionix_billing.pricebook.lot_order import DEFAULT_LOT_ORDER
@@ -28,9 +37,9 @@ class AccountRows:
         self.store, self.row, self.booked_at, self.order = store, row, booked_at, order
         self._lots: list[LotRow] | None = None
         self._holds: dict[str, HoldRow] = {}
-        self._limits: list[LimitRow] | None = None
+        self._limits: MemberRows[LimitRow] | None = None
         self._counters: dict[tuple[str, str], CounterRow] = {}
-        self._signal_settings: list[SignalSettingRow] | None = None
+        self._signal_settings: MemberRows[SignalSettingRow] | None = None
         self._changed_rows: dict[tuple[type, str], Row] = {}
         self._new_rows: list[Row] = []
 
@@ -86,13 +95,31 @@ class AccountRows:
         holds = [self._holds.setdefault(hold.id, hold) for hold in stored]
         return [hold for hold in holds if hold.state == "open"]
 
+    def member(self, id: str) -> MemberRow:
+        """Return a member of this account. Raises ``unknown_member``."""
+        changed = self._changed_rows.get((MemberRow, id))
+        if isinstance(changed, MemberRow):
+            return changed
+        require_id(id, "the member")
+        row = self.store.fetch_one(MemberRow, self.store.sql.member, self.id, id)
+        if row is None:
+            raise BillingError("unknown_member", f"account {safe_repr(self.id)} has no member {safe_repr(id)}")
+        return row
+
     @property
-    def limits(self) -> list[LimitRow]:
-        """Active limits by window, sorted by name. An account without any costs no statement."""
+    def limits(self) -> MemberRows[LimitRow]:
+        """Active limits by window. An account without any costs no statement."""
         if self._limits is None:
-            has = self.row.limits is not None
-            self._limits = self.store.fetch_all(LimitRow, self.store.sql.active_limits, self.id) if has else []
+            self._limits = MemberRows(self.row.limits is not None, self._fetch_limits, self._fetch_limits_of)
         return self._limits
+
+    def _fetch_limits(self) -> list[LimitRow]:
+        return self.store.fetch_all(LimitRow, self.store.sql.active_limits, self.id)
+
+    def _fetch_limits_of(self, member: str | None) -> list[LimitRow]:
+        if member is None:
+            return self.store.fetch_all(LimitRow, self.store.sql.shared_limits, self.id)
+        return self.store.fetch_all(LimitRow, self.store.sql.member_limits, self.id, self.id, member)
 
     def counters(self, limit: LimitRow, first: str, last: str) -> list[CounterRow]:
         """Return the counters of a limit that start from ``first`` to ``last``, sorted."""
@@ -115,29 +142,39 @@ class AccountRows:
             self.add_row(row)
         row.used += amount
 
-    def count(self, limits: Iterable[str], at: str, amounts: Mapping[str, int]) -> None:
-        """Add what a request at a time counts to its limits."""
-        change_counters(self.limits, limits, at, amounts, self.change_counter)
+    def count(self, member: str | None, limits: Iterable[str], at: str, amounts: Mapping[str, int]) -> None:
+        """Add what a request of a member at a time counts to its limits."""
+        change_counters(self.limits.of(member), limits, at, amounts, self.change_counter)
 
     def recount(self, hold: HoldRow, *, was_open: bool, used: Mapping[str, int] | None) -> None:
         """Replace what a hold counts by what its request used; ``None``: it was not charged."""
         if hold.counted is not None:
             counted = CountedRequest.from_column(hold.counted)
-            self.count(counted.limits, hold.at, counted.change(was_open=was_open, used=used))
+            self.count(hold.member, counted.limits, hold.at, counted.change(was_open=was_open, used=used))
 
     @property
-    def signal_settings(self) -> list[SignalSettingRow]:
-        """Active settings that raise signals, sorted by name. An account without any costs no statement."""
+    def signal_settings(self) -> MemberRows[SignalSettingRow]:
+        """Active settings that raise signals. An account without any costs no statement."""
         if self._signal_settings is None:
-            has = self.row.signals is not None
-            self._signal_settings = (
-                self.store.fetch_all(SignalSettingRow, self.store.sql.signal_settings, self.id) if has else []
+            self._signal_settings = MemberRows(
+                self.row.signals is not None, self._fetch_settings, self._fetch_settings_of
             )
         return self._signal_settings
 
-    def limit_use(self, name: str) -> LimitUse | None:
-        """Return the use of a limit by its name; ``None`` if there is none, or if its window does not include now."""
-        limit = next((limit for limit in self.limits if limit.active and limit.name == name), None)
+    def _fetch_settings(self) -> list[SignalSettingRow]:
+        return self.store.fetch_all(SignalSettingRow, self.store.sql.signal_settings, self.id)
+
+    def _fetch_settings_of(self, member: str | None) -> list[SignalSettingRow]:
+        if member is None:
+            return self.store.fetch_all(SignalSettingRow, self.store.sql.shared_settings, self.id)
+        return self.store.fetch_all(SignalSettingRow, self.store.sql.member_settings, self.id, self.id, member)
+
+    def limit_use(self, member: str | None, name: str) -> LimitUse | None:
+        """Return the use of a limit that counts the requests of a member, by its name.
+
+        ``None`` if there is none, or if its window does not include now.
+        """
+        limit = next((limit for limit in self.limits.of(member) if limit.name == name), None)
         now = parse_timestamp(self.booked_at)
         range = None if limit is None else limit.parsed_window.counters(now)
         if limit is None or range is None:
@@ -158,7 +195,7 @@ class AccountRows:
             if new is row:
                 return
         if isinstance(row, UsageRow):
-            key = f"{row.quarter_hour} {row.model} {row.token}"
+            key = f"{row.quarter_hour} {row.model} {row.token} {row.member}"
         else:
             key = f"{row.limit} {row.starts}" if isinstance(row, CounterRow) else row.id
         self._changed_rows[type(row), key] = row

@@ -12,7 +12,7 @@ from typing import Final
 from brivionix_billing.decimals import format_plain
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger.database.store import Store
-from brivionix_billing.ledger.projections import TokenRow
+from brivionix_billing.ledger.projections import MemberRow, TokenRow
 from brivionix_billing.ledger.timestamps import parse_timestamp
 from brivionix_billing.ledger.units import units_to_credits
 from brivionix_billing.times import format_instant
@@ -24,6 +24,7 @@ __all__ = [
     "hash_secret",
     "new_secret",
     "parse_bearer",
+    "require_active_member",
     "require_unchanged_token",
     "require_usable_token",
 ]
@@ -55,6 +56,8 @@ class ApiToken:
     """End of the grace period of the secret that the last rotation replaced; ``None``: there is none."""
     secret_hash: str | None = field(default=None, repr=False, compare=False)
     """Hash of the secret by which it was authenticated. A hold with it checks the secret and the group again."""
+    member: str | None = None
+    """Member of the account that has the token; ``None``: the account itself."""
 
 
 def api_token_from_row(row: TokenRow, secret: str | None = None, secret_hash: str | None = None) -> ApiToken:
@@ -72,6 +75,7 @@ def api_token_from_row(row: TokenRow, secret: str | None = None, secret_hash: st
         secret,
         None if row.previous_expires is None else parse_timestamp(row.previous_expires),
         secret_hash,
+        row.member,
     )
 
 
@@ -114,7 +118,10 @@ def parse_bearer(header: str | None) -> str:
 
 
 def authenticate(store: Store, secret: str, now: str) -> ApiToken:
-    """Return the token of a secret. Raises ``unknown_token`` and the errors of :func:`require_usable_token`."""
+    """Return the token of a secret.
+
+    Raises ``unknown_token``, and the errors of :func:`require_usable_token` and :func:`require_active_member`.
+    """
     if not isinstance(secret, str):
         raise BillingError("unknown_token", "no such token")
     secret_hash = _hash(secret)
@@ -123,6 +130,11 @@ def authenticate(store: Store, secret: str, now: str) -> ApiToken:
         raise BillingError("unknown_token", "no such token")
     _require_valid_secret(row, secret_hash, now)
     require_usable_token(row, now)
+    if row.member is not None:
+        member = store.fetch_one(MemberRow, store.sql.member, row.account, row.member)
+        if member is None:
+            raise BillingError("unknown_token", f"token {safe_repr(row.id)} is of a member that does not exist")
+        require_active_member(member)
     return api_token_from_row(row, secret_hash=secret_hash)
 
 
@@ -163,4 +175,15 @@ def require_usable_token(token: TokenRow, now: str) -> None:
         raise BillingError(
             "token_exhausted",
             f"token {safe_repr(token.id)} has spent its limit of {format_plain(units_to_credits(token.limit))} Credits",
+        )
+
+
+def require_active_member(member: MemberRow) -> None:
+    """Raise ``member_frozen`` or ``member_removed`` if the member cannot make requests."""
+    if member.state != "active":
+        fix = "unfreeze it to serve its requests" if member.state == "frozen" else "move its tokens to another member"
+        raise BillingError(
+            f"member_{member.state}",
+            f"member {safe_repr(member.id)} of account {safe_repr(member.account)} is {member.state} since "
+            f"{format_instant(parse_timestamp(member.changed))}; {fix}",
         )

@@ -65,6 +65,11 @@ class EntryDraft:
     result: dict[str, Any] = field(default_factory=dict)
     purchases: dict[str, list[str]] = field(default_factory=dict)
 
+    @property
+    def member(self) -> str | None:
+        """The member that the entry concerns; ``None``: the account."""
+        return self.result.get("member", self.content.get("member"))
+
     def post(self, subaccount: str, amount: int) -> None:
         """Add an amount to a subaccount."""
         self.postings[subaccount] = self.postings.get(subaccount, 0) + amount

@@ -38,6 +38,8 @@ class Limit:
     resets: datetime | None
     """End of the window. Of a rolling one, the time at which its oldest use no longer counts; ``None``: no use, or
     a time of the day that the window does not include."""
+    member: str | None = None
+    """Member that it limits; ``None``: it is not that of a member."""
 
     @property
     def left(self) -> Decimal:
@@ -51,6 +53,7 @@ class Limit:
             "name": self.name,
             "token": self.token,
             "tag": self.tag,
+            "member": self.member,
             "unit": self.unit,
             "window": self.window,
             "zone": self.zone,
@@ -61,12 +64,16 @@ class Limit:
         }
 
 
-def limits(store: Store, account: str, now: str) -> list[Limit]:
+def limits(store: Store, account: str, now: str, member: str | None, include_members: bool) -> list[Limit]:
     """Return the limits of an account: see :meth:`Ledger.limits`."""
     locked = LockedAccount(store.dry_run(), require_account(store, account), now)
     locked.expire_due()  # holds that have expired no longer count
     shown = []
-    for row in locked.limits:
+    if member is not None:
+        rows = [row for row in locked.limits.of(locked.member(member).id) if row.member is not None]
+    else:
+        rows = locked.limits.all() if include_members else locked.limits.of(None)
+    for row in rows:
         use = window_use(locked, row, parse_timestamp(now))
         shown.append(
             Limit(
@@ -80,6 +87,7 @@ def limits(store: Store, account: str, now: str) -> list[Limit]:
                 units_to_credits(row.amount),
                 units_to_credits(0 if use is None else use.used),
                 None if use is None else use.first_reset,
+                row.member,
             )
         )
     return shown

@@ -36,7 +36,7 @@ LIMIT_UNITS: Final = ("credits", "requests", "tokens")
 
 @dataclass(slots=True)
 class LimitRow:
-    """A limit by window of an account, or of one of its tokens or tags."""
+    """A limit by window of an account, or of one of its members, tokens or tags."""
 
     id: str
     """Id of the operation that set it. A change of its amount keeps the id, and so its counters."""
@@ -52,6 +52,7 @@ class LimitRow:
     amount: int
     active: int
     """1, or 0 if it was removed."""
+    member: str | None = None
 
     @property
     def parsed_window(self) -> Window:
@@ -133,7 +134,7 @@ def charged_amounts(credits: int, counts: Iterable[int] | None) -> dict[str, int
 def matching_limits(
     limits: Iterable[LimitRow], token: str | None, tags: Mapping[str, str] | None
 ) -> Iterable[LimitRow]:
-    """Yield the limits that apply to the requests of a token, with tags."""
+    """Yield those of the limits of a member that apply to the requests of a token, with tags."""
     names = {f"{key}={value}" for key, value in tags.items()} if tags else ()
     for limit in limits:
         if limit.token in (None, token) and (limit.tag is None or limit.tag in names):
@@ -183,6 +184,7 @@ def apply_limit(active: Iterable[LimitRow], id: str, account: str, content: Mapp
         content["zone"],
         units_from_column(content["amount"]),
         1,
+        content.get("member"),
     )
     if current is not None:
         if new == replace(current, id=id, amount=new.amount):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger.account_rows import AccountRows
@@ -87,8 +88,10 @@ class LockedAccount(AccountRows):
         """Add the signals that an entry raises to its result and to the outbox."""
         if draft.kind == "hold" and self.row.limits is None:
             return  # a hold changes neither the balance nor the debt
-        settings = {setting.name: setting for setting in self.signal_settings if setting.active}
-        found = evaluate_signals(settings.values(), self.row, draft.kind, draft.content, self.booked_at, self.limit_use)
+        member = draft.member
+        settings = {setting.name: setting for setting in self.signal_settings.of(member)}
+        limit_use = partial(self.limit_use, member)
+        found = evaluate_signals(settings.values(), self.row, draft.kind, draft.content, self.booked_at, limit_use)
         for name in found.rearmed:
             settings[name].quiet = None
             self.mark_changed(settings[name])
@@ -236,6 +239,8 @@ class LockedAccount(AccountRows):
             token.held -= hold.credits
             draft.result["token"] = token.id
             self.mark_changed(token)
+        if hold.member is not None:
+            draft.result["member"] = hold.member
         if hold.counted is not None and state != "settled":
             self.recount(hold, was_open=True, used=None)
         hold.state = state

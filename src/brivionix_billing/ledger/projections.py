@@ -23,6 +23,7 @@ __all__ = [
     "HoldRow",
     "LotDelta",
     "LotRow",
+    "MemberRow",
     "OrderRow",
     "PaymentRow",
     "TokenRow",
@@ -183,6 +184,8 @@ class HoldRow:
     """The limits by window that count it, and their amounts, as JSON; ``None``: no limit counts it."""
     scope: str | None = None
     """Model, group and tags of the request, as JSON; ``None``: the account had no restricted lots."""
+    member: str | None = None
+    """Member of the account that made the request; ``None``: the account itself."""
 
 
 @dataclass(slots=True)
@@ -204,11 +207,27 @@ class TokenRow:
     """Hash of the secret that the last rotation replaced, unless it had no grace period."""
     previous_expires: str | None = None
     """End of its grace period."""
+    member: str | None = None
+    """Member of the account that has the token; ``None``: the account itself."""
+
+
+@dataclass(slots=True)
+class MemberRow:
+    """A member of an account, which pays for its requests."""
+
+    account: str
+    id: str
+    """Unique in the account, also among removed members."""
+    state: str
+    """``active``, ``frozen`` or ``removed``."""
+    joined: str
+    changed: str
+    """Time since which it has its state."""
 
 
 @dataclass(slots=True)
 class UsageRow:
-    """Usage of one model by one token in a quarter of an hour, less the charges reversed in it."""
+    """Usage of one model by one token and member in a quarter of an hour, less the charges reversed in it."""
 
     account: str
     quarter_hour: str
@@ -217,6 +236,8 @@ class UsageRow:
     """``""``: priced elsewhere."""
     token: str
     """``""``: no token."""
+    member: str
+    """``""``: no member."""
     requests: int = 0
     estimated: int = 0
     input_tokens: int = 0

@@ -12,6 +12,7 @@ from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger.database.store import Row
 from brivionix_billing.ledger.entry import SUBACCOUNTS, Entry, purchase_terms
 from brivionix_billing.ledger.limits import CountedRequest, LimitState, charged_amounts
+from brivionix_billing.ledger.members import MEMBER_STATES, MemberState
 from brivionix_billing.ledger.posting.api_tokens import apply_rotation, apply_settings
 from brivionix_billing.ledger.posting.orders import money_units, order_row, payment_credits, payment_row
 from brivionix_billing.ledger.posting.transfers import moved_lot, moved_payment
@@ -53,8 +54,9 @@ class AccountReplay:
     payments: dict[str, PaymentRow] = field(default_factory=dict)
     orders: dict[str, OrderRow] = field(default_factory=dict)
     limits: LimitState = field(init=False)
+    members: MemberState = field(init=False)
     signals: SignalState = field(init=False)
-    usage: dict[tuple[str, str, str], UsageRow] = field(default_factory=dict)
+    usage: dict[tuple[str, str, str, str], UsageRow] = field(default_factory=dict)
     reversals: dict[str, int] = field(default_factory=dict)
     """Charge -> Credits of it that were reversed."""
     latest: datetime | None = None
@@ -64,6 +66,7 @@ class AccountReplay:
 
     def __post_init__(self) -> None:
         self.limits = LimitState(self.account.id)
+        self.members = MemberState(self.account.id)
         self.signals = SignalState(self.account)
 
     def apply(self, entry: Entry) -> None:
@@ -101,10 +104,12 @@ class AccountReplay:
                 counted = CountedRequest.from_dict(result["counted"])
                 self.holds[entry.id].counted = counted.as_column()
                 self.limits.count(counted.limits, booked, counted.amounts)
+            self.holds[entry.id].member = self.members.of_request(content, result, self.tokens)
         elif entry.kind in _RESOLUTION_STATES:
             self._resolve(entry, self.holds[content["hold"]])
         elif entry.kind == "token":
             row = TokenRow(entry.id, account.id, result["hash"], "", "", None, None, 1, 0, 0)
+            self.members.require_present(content.get("member"))
             apply_settings(row, content)
             self.tokens[entry.id] = row
         elif entry.kind == "order":
@@ -112,15 +117,21 @@ class AccountReplay:
         elif entry.kind == "order_cancelled":
             self.orders[content["order"]].state = "cancelled"
         elif entry.kind == "token_changed":
+            self.members.require_present(content.get("member"))
             apply_settings(self.tokens[content["token"]], content)
         elif entry.kind in ("account_frozen", "account_unfrozen"):
             apply_freeze(account, entry.kind, booked)
         elif entry.kind == "expiry_changed":
             self._change_expiry(entry, booked)
+        elif entry.kind in MEMBER_STATES:
+            self.members.apply(entry.kind, content["member"], booked)
         elif entry.kind in ("set_limit", "remove_limit"):
             account.limits = self.limits.apply(entry.id, content)
+            if entry.kind == "set_limit":
+                self.members.require_present(content.get("member"))
+                self.signals.follow(content)
         elif entry.kind in ("set_signal", "remove_signal"):
-            self.signals.set(content)
+            self.signals.set(content, result.get("member"))
         elif entry.kind == "signals_acknowledged":
             self.signals.acknowledge(content["through"], entry.id)
         elif entry.kind == "secret_rotated":
@@ -242,7 +253,11 @@ class AccountReplay:
         token = entry.result.get("token")
         if token is not None:
             self.tokens[token].spent += amount
-        key = (quarter_hour(format_timestamp(entry.at)), entry.content.get("model", ""), token or "")
+        if entry.kind == "charge":
+            member = self.members.of_request(entry.content, entry.result, self.tokens)
+        else:
+            member = self.members.of_hold(self.holds[entry.content["hold"]], entry.result)
+        key = (quarter_hour(format_timestamp(entry.at)), entry.content.get("model", ""), token or "", member or "")
         row = self.usage.setdefault(key, UsageRow(self.account.id, *key))
         counts = entry.result.get("counts")
         add_usage(row, counts, amount)
@@ -255,7 +270,7 @@ class AccountReplay:
         amount, token = units_from_column(result["credits"]), result.get("token")
         if token is not None:
             self.tokens[token].spent -= amount
-        key = (quarter_hour(booked), result["model"], token or "")
+        key = (quarter_hour(booked), result["model"], token or "", result.get("member") or "")
         row = self.usage.setdefault(key, UsageRow(self.account.id, *key))
         reverse_usage(row, result.get("counts"), amount, complete=result["complete"])
         self.reversals[result["charge"]] = self.reversals.get(result["charge"], 0) + amount
@@ -359,6 +374,7 @@ class AccountReplay:
         yield self.account
         for rows in (self.lots, self.holds, self.tokens, self.usage, self.payments, self.orders):
             yield from rows.values()
+        yield from self.members.rows()
         yield from self.limits.rows()
         yield from self.signals.rows()
 
@@ -376,6 +392,10 @@ _POSTING_RULES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "token": ("", ()),
     "token_changed": ("", ()),
     "secret_rotated": ("", ()),
+    "member_added": ("", ()),
+    "member_frozen": ("", ()),
+    "member_unfrozen": ("", ()),
+    "member_removed": ("", ()),
     "order": ("", ()),
     "order_cancelled": ("", ()),
     "set_limit": ("", ()),

@@ -73,6 +73,8 @@ class Request:
     """Expiry of the hold, if it was not settled."""
     lots: Mapping[str, Decimal] = field(default_factory=dict)
     """Lot that it used -> Credits. With ``owed``, they sum to ``credits``."""
+    member: str | None = None
+    """Member of the account that made it; ``None``: the account itself."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the request as JSON values."""
@@ -103,6 +105,13 @@ class RequestFilter(NamedTuple):
     model: str | None
     """Only charged requests have a model."""
     period: Period | None
+    member: str | None = None
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Token, member and model, as far as they are given."""
+        given = {"token": self.token, "member": self.member, "model": self.model}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 class _Cursor(NamedTuple):
@@ -193,29 +202,26 @@ def _skip(store: Store, account: str, start: str, cursor: _Cursor, wanted: Reque
 
     The sums of usage name the quarter hours in which a model or a token was charged.
     """
-    if wanted.token is None and wanted.model is None:
+    sql, upper, names = store.sql, cursor.at, wanted.names
+    if not names:
         return cursor
-    sql, upper = store.sql, cursor.at
-    columns = [(name, value) for name, value in zip(("token", "model"), wanted[:2], strict=True) if value is not None]
     first_quarter = quarter_hour(start) if start else start
     last_quarter = upper if upper == _END else quarter_hour(upper)
-    statement = sql.last_usage[tuple(name for name, _ in columns)]
-    quarters = store.fetch_rows(statement, account, first_quarter, last_quarter, *(value for _, value in columns))
+    quarters = store.fetch_rows(sql.last_usage[tuple(names)], account, first_quarter, last_quarter, *names.values())
     times = [format_timestamp(parse_timestamp(f"{quarter}:00Z") + _QUARTER_HOUR) for (quarter,) in quarters]
     if wanted.model is None:
-        for statement in (sql.last_open_hold, sql.last_uncharged_hold):
+        for statement in sql.last_holds[tuple(names)]:
             # One microsecond later: the cursor is exclusive.
             times += [
                 format_timestamp(parse_timestamp(at) + timedelta.resolution)
-                for (at,) in store.fetch_rows(statement, account, wanted.token, start, upper)
+                for (at,) in store.fetch_rows(statement, account, start, upper, *names.values())
             ]
     return min(cursor, _Cursor(max(times), 0)) if times else None
 
 
 def _patterns(wanted: RequestFilter) -> list[str]:
     """Return texts that are in the body of every charge that matches: most others need not be parsed."""
-    filters = (("token", wanted.token), ("model", wanted.model))
-    return [f'"{name}":{canonical_json(value).decode()}' for name, value in filters if value is not None]
+    return [f'"{name}":{canonical_json(value).decode()}' for name, value in wanted.names.items()]
 
 
 def _request(row: _FoundRow, wanted: RequestFilter, patterns: list[str], now: str) -> Request | None:
@@ -225,11 +231,12 @@ def _request(row: _FoundRow, wanted: RequestFilter, patterns: list[str], now: st
         hold = row.hold
         if hold is None or hold.state == "settled" or wanted.model is not None:
             return None
-        return _held_request(hold, now) if wanted.token in (None, hold.token) else None
+        matches = wanted.token in (None, hold.token) and wanted.member in (None, hold.member)
+        return _held_request(hold, now) if matches else None
     if kind not in ("settle", "charge") or not all(pattern in row.entry.body for pattern in patterns):
         return None
     request = _charged_request(Entry.from_row(row.entry))
-    matches = wanted.token in (None, request.token) and wanted.model in (None, request.model)
+    matches = all(getattr(request, name) == value for name, value in wanted.names.items())
     return request if matches else None
 
 
@@ -240,6 +247,7 @@ def _held_request(hold: HoldRow, now: str) -> Request:
     return Request(
         *(hold.id, hold.account, at, state, False, hold.token, None, None, held, zero, zero, ()),
         *(False, None, None, None, expires),
+        member=hold.member,
     )
 
 
@@ -267,6 +275,7 @@ def _charged_request(entry: Entry) -> Request:
         output,
         None,
         lots,
+        result.get("member"),
     )
 
 

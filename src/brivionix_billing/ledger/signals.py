@@ -8,7 +8,7 @@ outbox is derived from the journal.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, NamedTuple, get_args
@@ -31,6 +31,7 @@ __all__ = [
     "apply_raised",
     "apply_setting",
     "evaluate_signals",
+    "follow_limit",
     "read_content",
     "signal_row",
 ]
@@ -71,6 +72,8 @@ class SignalSettingRow:
     """Month of the last signal, such as ``2026-11``, for ``top_up_due``."""
     month_credits: int
     """Credits of the signals of that month."""
+    member: str | None = None
+    """The member of the limit for ``limit_near``; ``None``: the limit is not that of a member."""
 
     @property
     def id(self) -> str:
@@ -202,7 +205,8 @@ def _check_limit(
     if use is None or not use.used or use.used * UNITS_PER_CREDIT < use.amount * setting.threshold:
         return is_rearmed, None
     ends = format_timestamp(use.ends)
-    figures = {"limit": setting.limit, "used": units_to_text(use.used), "amount": units_to_text(use.amount)}
+    figures = {"limit": setting.limit, **({} if setting.member is None else {"member": setting.member})}
+    figures |= {"used": units_to_text(use.used), "amount": units_to_text(use.amount)}
     return is_rearmed, (ends, {**figures, "unit": use.unit, "window_ends": ends})
 
 
@@ -230,8 +234,13 @@ def signal_row(account: str, operation: str, booked_at: str, signal: Mapping[str
     return SignalRow(account, signal["number"], signal["name"], signal["kind"], booked_at, operation, text, None, None)
 
 
-def apply_setting(setting: SignalSettingRow | None, account: str, content: Mapping[str, Any]) -> SignalSettingRow:
-    """Apply an entry that sets or removes a setting, in place. Returns its row. What is set is ready."""
+def apply_setting(
+    setting: SignalSettingRow | None, account: str, content: Mapping[str, Any], member: str | None = None
+) -> SignalSettingRow:
+    """Apply an entry that sets or removes a setting, in place. Returns its row. What is set is ready.
+
+    ``member`` is that of the limit.
+    """
     if "kind" not in content:
         if setting is None or not setting.active:
             raise ValueError(content["signal"])
@@ -244,8 +253,19 @@ def apply_setting(setting: SignalSettingRow | None, account: str, content: Mappi
     setting.threshold = units_from_column(content["threshold"])
     setting.credits = units_from_column(content.get("purchase", "0"))
     setting.cap = None if cap is None else units_from_column(cap)
-    setting.zone, setting.limit = content.get("zone", "UTC"), content.get("limit")
+    setting.zone, setting.limit, setting.member = content.get("zone", "UTC"), content.get("limit"), member
     return setting
+
+
+def follow_limit(settings: Iterable[SignalSettingRow], content: Mapping[str, Any]) -> Iterator[SignalSettingRow]:
+    """Apply an entry that sets a limit to active settings, in place. Yields those that change their member.
+
+    The name of a limit that was removed may become that of another member's limit.
+    """
+    for setting in settings:
+        if setting.limit == content["limit"] and setting.member != content.get("member"):
+            setting.member = content.get("member")
+            yield setting
 
 
 class SignalState:
@@ -256,11 +276,16 @@ class SignalState:
         self.settings: dict[str, SignalSettingRow] = {}
         self.signals: dict[int, SignalRow] = {}
 
-    def set(self, content: Mapping[str, Any]) -> None:
-        """Apply an entry that sets or removes a setting."""
+    def set(self, content: Mapping[str, Any], member: str | None) -> None:
+        """Apply an entry that sets or removes a setting. ``member`` is that of its limit."""
         name = content["signal"]
-        self.settings[name] = apply_setting(self.settings.get(name), self._account.id, content)
+        self.settings[name] = apply_setting(self.settings.get(name), self._account.id, content, member)
         self._account.signals = sum(setting.active for setting in self.settings.values()) or None
+
+    def follow(self, content: Mapping[str, Any]) -> None:
+        """Apply an entry that sets a limit."""
+        for _ in follow_limit((setting for setting in self.settings.values() if setting.active), content):
+            pass
 
     def acknowledge(self, through: int, operation: str) -> None:
         """Apply an entry that acknowledges the signals up to a number. Raises ``ValueError`` if none is pending."""

@@ -53,11 +53,13 @@ class UsageLine:
     """Such as ``2026-10``."""
     group: str = ""
     """``""``: priced elsewhere, or all groups."""
+    member: str = ""
+    """``""``: no member, or all members."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the line as JSON values. It has ``hour``, ``month`` and ``group`` only if they are not empty."""
+        """Return the line as JSON values. It has ``hour``, ``month``, ``group`` and ``member`` only if not empty."""
         values = {slot: getattr(self, slot) for slot in self.__slots__}
-        optional = ("hour", "month", "group")
+        optional = ("hour", "month", "group", "member")
         return {
             **{name: value for name, value in values.items() if value or name not in optional},
             "credits": format_plain(self.credits),
@@ -109,6 +111,8 @@ class Statement:
     """Charges reversed in the period. ``used`` and ``usage`` are less these Credits already."""
     payments: tuple[MoneyMovement, ...] = ()
     """Money received and paid back in the period, with tax."""
+    members: tuple[UsageLine, ...] = ()
+    """The usage by member, if the account has members. Without member: requests of the account itself."""
 
     def balance(self) -> invoice.Balance:
         """Return the balance for a bill. Movements beyond the limit of a bill are summed by kind.
@@ -131,7 +135,7 @@ class Statement:
         return invoice.Balance(self.opening, movements, self.closing)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the statement as JSON values. It has ``reversals`` and ``payments`` only if there are any."""
+        """Return the statement as JSON values, without reversals, payments and members if there are none."""
         reversals = [{**movement.as_dict(), "model": movement.model} for movement in self.reversals]
         return {
             "account": self.account,
@@ -143,10 +147,16 @@ class Statement:
             **({"reversals": reversals} if reversals else {}),
             **({"payments": [payment.as_dict() for payment in self.payments]} if self.payments else {}),
             "usage": [line.as_dict() for line in self.usage],
+            **({"members": [_member_line(line) for line in self.members]} if self.members else {}),
             "used": format_plain(self.used),
             "closing": format_plain(self.closing),
             "open_holds": self.open_holds,
         }
+
+
+def _member_line(line: UsageLine) -> dict[str, Any]:
+    empty = ("day", "model", "token")
+    return {"member": line.member, **{name: value for name, value in line.as_dict().items() if name not in empty}}
 
 
 def _to_units(credits: Decimal) -> int:
@@ -178,7 +188,8 @@ def _usage_from_journal(store: Store, account: str, start: str, end: str) -> Ite
         for entry in _charges(store, account, start, end):
             is_reversal = entry.kind == "charge_reversed"
             model = entry.result["model"] if is_reversal else entry.content.get("model", "")
-            row = UsageRow(account, quarter_hour(format_timestamp(entry.at)), model, entry.result.get("token") or "")
+            token, member = (entry.result.get(name) or "" for name in ("token", "member"))
+            row = UsageRow(account, quarter_hour(format_timestamp(entry.at)), model, token, member)
             counts = entry.result.get("counts")
             if is_reversal:
                 reverse_usage(row, counts, entry.units, complete=entry.result["complete"])
@@ -218,7 +229,7 @@ def usage(store: Store, account: str, period: Period, *, by: Sequence[str]) -> l
         rows = ((row, "") for row in _usage_rows(store, account, start, end))
     sums: dict[tuple[str, ...], UsageRow] = {}
     for row, group in rows:
-        total = sums.setdefault(keys.of_row(row, group), UsageRow(account, "", "", ""))
+        total = sums.setdefault(keys.of_row(row, group), UsageRow(account, "", "", "", ""))
         total.requests += row.requests
         total.estimated += row.estimated
         total.input_tokens += row.input_tokens
@@ -279,6 +290,7 @@ def statement(store: Store, account: str, period: Period) -> Statement:
         len(store.fetch_all(HoldRow, store.sql.holds_before, account, end)),
         tuple(reversals),
         tuple(payments),
+        tuple(usage(store, account, period, by=("member",)) if store.fetch_rows(store.sql.members, account) else ()),
     )
 
 
@@ -364,6 +376,7 @@ def _record(entry: Entry) -> dict[str, Any]:
         "request_id": content["hold"] if entry.kind == "settle" else entry.id,
         "at": content["at"],
         "account": entry.account,
+        **({"project": entry.result["member"]} if "member" in entry.result else {}),
         "group": content["group"],
         "model": content["model"],
         "service_tier": content["service_tier"],

@@ -1,4 +1,4 @@
-"""Keys by which usage is summed: hour, day and month in a time zone, model, token and group."""
+"""Keys by which usage is summed: hour, day and month in a time zone, model, token, member and group."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from brivionix_billing.times import CalendarDays, load_zone
 
 __all__ = ["USAGE_KEYS", "UsageKeys"]
 
-USAGE_KEYS: Final = ("hour", "day", "month", "model", "token", "group")
+USAGE_KEYS: Final = ("hour", "day", "month", "model", "token", "member", "group")
 
 
 class UsageKeys:
@@ -37,7 +37,8 @@ class UsageKeys:
             when = parse_timestamp(f"{row.quarter_hour}:00Z")
             times = tuple(_TIME_KEYS[name](self, when) for name in self._names if name in _TIME_KEYS)
             self._times[row.quarter_hour] = times
-        others, left = {"model": row.model, "token": row.token, "group": group}, iter(times)
+        others = {"model": row.model, "token": row.token, "member": row.member, "group": group}
+        left = iter(times)
         return tuple(others[name] if name in others else next(left) for name in self._names)
 
     def _hour(self, when: datetime) -> str:

@@ -164,7 +164,7 @@ def _row_label(row: Row) -> str:
 
 def _row_key(row: Row) -> tuple[type, tuple[Any, ...]]:
     if isinstance(row, UsageRow):
-        return UsageRow, (row.quarter_hour, row.model, row.token)
+        return UsageRow, (row.quarter_hour, row.model, row.token, row.member)
     if isinstance(row, CounterRow):
         return CounterRow, (row.limit, row.starts)
     return type(row), (row.id,)

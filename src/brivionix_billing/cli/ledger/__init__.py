@@ -12,6 +12,7 @@ from brivionix_billing.cli.ledger import (
     corrections,
     limits,
     maintenance,
+    members,
     orders,
     payments,
     period_report,
@@ -49,7 +50,19 @@ def add_commands(commands: Any) -> None:
         allow_abbrev=False,
     ).add_subparsers(title="subcommands", metavar="SUBCOMMAND", required=True)
     for module in (
-        *(maintenance, accounts, api_tokens, limits, orders, payments, transfers, corrections, reports, account_pages),
+        *(
+            maintenance,
+            accounts,
+            members,
+            api_tokens,
+            limits,
+            orders,
+            payments,
+            transfers,
+            corrections,
+            reports,
+            account_pages,
+        ),
         *(requests, period_report, signals),
     ):
         module.add_commands(subcommands)

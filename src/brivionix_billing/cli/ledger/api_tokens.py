@@ -46,6 +46,7 @@ def add_commands(commands: Any) -> None:
     )
     parser.add_argument("account", metavar="ACCOUNT")
     parser.add_argument("--group", required=True, metavar="G", help="group of the token: its prices and models")
+    parser.add_argument("--member", metavar="MEMBER", help="member of the account that has the token, by its id")
     _add_settings(parser)
     parser.add_argument("--disabled", action="store_true", help="disable the token")
     add_id(parser, "token")
@@ -62,6 +63,9 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("token", metavar="TOKEN", help="id of the token, not its secret")
     parser.add_argument("--group", metavar="G", help="group of the token: its prices and models")
     _add_settings(parser)
+    owner = parser.add_mutually_exclusive_group()
+    owner.add_argument("--member", metavar="MEMBER", help="move the token to this member, by its id")
+    owner.add_argument("--no-member", action="store_true", help="move the token from its member to the account itself")
     switch = parser.add_mutually_exclusive_group()
     switch.add_argument("--enabled", action="store_true", help="enable the token")
     switch.add_argument("--disabled", action="store_true", help="disable the token")
@@ -105,6 +109,7 @@ def _create(args: Namespace) -> int:
             expires=None if args.expires == "never" else parse_optional_time(args.expires),
             limit=None if args.limit == "none" else args.limit,
             enabled=not args.disabled,
+            member=args.member,
         )
 
     def render_text() -> str:
@@ -128,12 +133,15 @@ def _change(args: Namespace) -> int:
             settings["expires"] = None if args.expires == "never" else parse_instant(args.expires)
         if args.limit is not None:
             settings["limit"] = None if args.limit == "none" else args.limit
+        if args.member is not None or args.no_member:
+            settings["member"] = args.member
         if args.enabled or args.disabled:
             settings["enabled"] = args.enabled
         if not settings:
             raise BillingError(
                 "invalid_argument",
-                "nothing to change; add --group, --name, --expires, --limit, --enabled or --disabled",
+                "nothing to change; add --group, --name, --expires, --limit, --member, --no-member, --enabled or "
+                "--disabled",
             )
         return _print_tokens(args, [ledger.change_token(args.token, id=args.id, at=at, **settings)])
 
@@ -164,11 +172,11 @@ def _tokens(args: Namespace) -> int:
 
 def _print_tokens(args: Namespace, tokens: list[ApiToken]) -> int:
     rows = [_row(token) for token in tokens]
-    heads = ["id", "name", "group", "enabled", "expires", "limit", "spent", "held"]
+    heads = ["id", "name", "group", "member", "enabled", "expires", "limit", "spent", "held"]
 
     def render_text() -> str:
         cells = [[_cell(row[head]) for head in heads] for row in rows]
-        return format_table([["token", *heads[1:]], *cells], left=5)
+        return format_table([["token", *heads[1:]], *cells], left=6)
 
     print_rows(rows, args.format, render_text)
     return EXIT_OK
@@ -186,6 +194,7 @@ def _row(token: ApiToken) -> dict[str, Any]:
         "account": token.account,
         "name": token.name,
         "group": token.group,
+        "member": token.member,
         "enabled": token.enabled,
         "expires": None if token.expires is None else format_instant(token.expires),
         "limit": None if token.limit is None else format_plain(token.limit),

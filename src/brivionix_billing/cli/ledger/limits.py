@@ -23,8 +23,8 @@ def add_commands(commands: Any) -> None:
     """Add the subcommands to the parser."""
     limits = commands.add_parser(
         "limit",
-        help="limits by window of an account, its tokens and its tags",
-        description="Limits by window of an account, its tokens and its tags.",
+        help="limits by window of an account, its members, tokens and tags",
+        description="Limits by window of an account, its members, tokens and tags.",
         allow_abbrev=False,
     ).add_subparsers(title="subcommands", metavar="SUBCOMMAND", required=True)
     parser = subcommand(
@@ -53,6 +53,7 @@ def add_commands(commands: Any) -> None:
     subject = parser.add_mutually_exclusive_group()
     subject.add_argument("--token", metavar="TOKEN", help="limit only this token (its id)")
     subject.add_argument("--tag", metavar="NAME=VALUE", help="limit only requests with this tag")
+    subject.add_argument("--member", metavar="MEMBER", help="limit only this member of the account (its id)")
     add_id(parser)
 
     parser = subcommand(limits, "remove", _remove, "remove a limit", at=True, prices=True)
@@ -62,6 +63,7 @@ def add_commands(commands: Any) -> None:
 
     parser = subcommand(limits, "list", _list, "list the limits of an account: used, left and reset time", at=True)
     parser.add_argument("account", metavar="ACCOUNT")
+    parser.add_argument("--member", metavar="MEMBER", help="only limits of this member, by its id")
 
 
 def _set(args: Namespace) -> int:
@@ -75,6 +77,7 @@ def _set(args: Namespace) -> int:
             zone=args.zone,
             token=args.token,
             tag=args.tag,
+            member=args.member,
             id=args.id,
             at=at,
         )
@@ -89,9 +92,10 @@ def _remove(args: Namespace) -> int:
 
 
 def _list(args: Namespace) -> int:
+    at = parse_time_or_now(args.at)
     with open_ledger(args) as ledger:
-        rows = [limit.as_dict() for limit in ledger.limits(args.account, at=parse_time_or_now(args.at))]
-    heads = ("name", "token", "tag", "unit", "window", "zone", "amount", "used", "left", "resets")
+        rows = [limit.as_dict() for limit in ledger.limits(args.account, at=at, member=args.member)]
+    heads = ("name", "token", "tag", "member", "unit", "window", "zone", "amount", "used", "left", "resets")
 
     def render_text() -> str:
         return format_table([("limit", *heads[1:]), *([row[head] or "-" for head in heads] for row in rows)], left=6)

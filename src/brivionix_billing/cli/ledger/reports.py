@@ -61,7 +61,7 @@ def add_commands(commands: Any) -> None:
         "--by",
         default="day,model",
         metavar="KEYS",
-        help="keys, separated by commas: hour, day, month, model, token, group (default: day,model)",
+        help="keys, separated by commas: hour, day, month, model, token, member, group (default: day,model)",
     )
     parser.add_argument("--by-token", action="store_true", help="list it by token, too")
 
@@ -157,6 +157,9 @@ def _format_statement(statement: Statement) -> str:
     text = f"Account {statement.account}, {period}, days of {period.zone}\n\n{format_table(rows, left=1)}"
     if statement.usage:
         text += "\n\n" + _usage_table([line.as_dict() for line in statement.usage], "day", "model")
+    if statement.members:
+        rows_by_member = [{**line.as_dict(), "member": line.member} for line in statement.members]
+        text += "\n\n" + _usage_table(rows_by_member, "member")
     return text
 
 
@@ -179,7 +182,7 @@ def _usage(args: Namespace) -> int:
     return EXIT_OK
 
 
-_KEY_ORDER: Final = ("hour", "day", "month", "model", "token", "group")
+_KEY_ORDER: Final = ("hour", "day", "month", "model", "token", "member", "group")
 """Order of the keys in JSON and CSV."""
 
 

@@ -42,6 +42,7 @@ _TYPES: Final = {
     "output_tokens": "BIGINT",
     "expires": "TIMESTAMPTZ",
     "lots": "VARCHAR",
+    "member": "VARCHAR",
 }
 """Columns of a file, and their types in Parquet. The cost in each currency follows."""
 
@@ -61,6 +62,7 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("--period", metavar="P", help="a month (2026-10), or FROM/TO (default: all)")
     parser.add_argument("--zone", default="UTC", metavar="Z", help="time zone of the period (default: UTC)")
     parser.add_argument("--token", metavar="TOKEN", help="only requests with this token, by its id")
+    parser.add_argument("--member", metavar="MEMBER", help="only requests of this member, by its id")
     parser.add_argument("--model", metavar="M", help="only charged requests of this model")
     parser.add_argument("--open", action="store_true", help="only open holds: requests in flight")
     parser.add_argument(
@@ -109,7 +111,11 @@ class _Listing:
         args = self._args
         if args.open:
             held = self._ledger.open_holds(args.account, at=self._at)
-            selected = [request for request in held if args.token in (None, request.token)]
+            selected = [
+                request
+                for request in held
+                if args.token in (None, request.token) and args.member in (None, request.member)
+            ]
             yield from map(self._row, selected[:limit])
             return
         period = None if args.period is None else Period.parse(args.period, args.zone)
@@ -120,6 +126,7 @@ class _Listing:
                 at=self._at,
                 token=args.token,
                 model=args.model,
+                member=args.member,
                 period=period,
                 limit=_PAGE_SIZE if left is None else min(left, _PAGE_SIZE),
                 after=self.next,
@@ -139,7 +146,7 @@ class _Listing:
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
-    heads = ["at", "id", "state", "token", "group", "model"]
+    heads = ["at", "id", "state", "member", "token", "group", "model"]
     counts = {"input_tokens": "input", "cache_read_tokens": "of it cached", "output_tokens": "output"}
     cells = [
         [

@@ -14,6 +14,7 @@ from brivionix_billing.ledger.projections import (
     AccountRow,
     HoldRow,
     LotRow,
+    MemberRow,
     OrderRow,
     PaymentRow,
     TokenRow,
@@ -91,7 +92,7 @@ LOT: Final = _map_table(
     *("account", "number", "at", "channel", "reference", "currency", "price", "credits", "paid"),
     *("restriction", "priority", "origin"),
 )
-HOLD: Final = _map_table(tables.HOLD, HoldRow, "account", "token", "at", "expires", "counted", "scope")
+HOLD: Final = _map_table(tables.HOLD, HoldRow, "account", "token", "at", "expires", "counted", "scope", "member")
 TOKEN: Final = _map_table(tables.TOKEN, TokenRow, "account")
 USAGE: Final = _map_table(tables.USAGE, UsageRow)
 PAYMENT: Final = _map_table(
@@ -102,7 +103,10 @@ ORDER: Final = _map_table(
     OrderRow,
     *("account", "channel", "currency", "credits", "pay", "tax", "price", "at", "expires"),
 )
-LIMIT: Final = _map_table(tables.LIMIT, LimitRow, "account", "name", "token", "tag", "unit", "window_name", "zone")
+LIMIT: Final = _map_table(
+    tables.LIMIT, LimitRow, "account", "name", "token", "tag", "unit", "window_name", "zone", "member"
+)
+MEMBER: Final = _map_table(tables.MEMBER, MemberRow, "joined")
 COUNTER: Final = _map_table(tables.COUNTER, CounterRow, "account")
 SIGNAL_SETTING: Final = _map_table(tables.SIGNAL_SETTING, SignalSettingRow)
 SIGNAL: Final = _map_table(tables.SIGNAL, SignalRow, "name", "kind", "at", "operation", "content")
@@ -114,6 +118,7 @@ TABLE_MAPPINGS: Final = {
     UsageRow: USAGE,
     PaymentRow: PAYMENT,
     OrderRow: ORDER,
+    MemberRow: MEMBER,
     LimitRow: LIMIT,
     CounterRow: COUNTER,
     SignalSettingRow: SIGNAL_SETTING,
@@ -127,6 +132,7 @@ Row = (
     | UsageRow
     | PaymentRow
     | OrderRow
+    | MemberRow
     | LimitRow
     | CounterRow
     | SignalSettingRow

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 from sqlalchemy import Dialect
 
 from brivionix_billing.errors import BillingError
@@ -12,6 +14,7 @@ from brivionix_billing.ledger.projections import (
     AccountRow,
     HoldRow,
     LotRow,
+    MemberRow,
     OrderRow,
     PaymentRow,
     TokenRow,
@@ -73,13 +76,18 @@ class Statements:
         self.orders = self._select(mappings.ORDER, "account = ? ORDER BY at, id")
         self._add_request_queries()
         self._add_signal_statements(lock and f"{lock} SKIP LOCKED")
-        self.active_limits = self._select(mappings.LIMIT, "account = ? AND active = 1 ORDER BY name")
+        self.active_limits = self._select(mappings.LIMIT, "account = ? AND active = 1")
+        self.member = self._select(mappings.MEMBER, "account = ? AND id = ?")
+        self.members = self._select(mappings.MEMBER, "account = ? ORDER BY id")
+        self.shared_limits, self.member_limits = self._select_for_member(mappings.LIMIT)
         self.delete_counter = self._sql("DELETE FROM billing_counter WHERE limit_id = ? AND starts = ?")
         self.counters = self._select(mappings.COUNTER, "limit_id = ? AND starts >= ? AND starts <= ?")
         self.token = self._select(mappings.TOKEN, "id = ?")
         self.tokens = self._select(mappings.TOKEN, "account = ? ORDER BY id")
         self.token_by_hash = self._select(mappings.TOKEN, "hash = ? OR previous_hash = ?")
-        self.usage = self._select(mappings.USAGE, "account = ? AND quarter_hour = ? AND model = ? AND token = ?")
+        self.usage = self._select(
+            mappings.USAGE, "account = ? AND quarter_hour = ? AND model = ? AND token = ? AND member = ?"
+        )
         self.usage_between = self._select(mappings.USAGE, "account = ? AND quarter_hour >= ? AND quarter_hour < ?")
         self.credits_before = self._sql(
             "SELECT CAST(credits AS TEXT) FROM billing_usage WHERE account = ? AND quarter_hour < ?"
@@ -101,7 +109,7 @@ class Statements:
             name: f"SELECT DISTINCT account FROM {name} WHERE account NOT IN (SELECT id FROM billing_account)"
             for name in (
                 *("billing_journal", "billing_lot", "billing_hold", "billing_token", "billing_usage"),
-                *("billing_payment", "billing_order", "billing_limit", "billing_counter"),
+                *("billing_payment", "billing_order", "billing_member", "billing_limit", "billing_counter"),
                 *("billing_signal_setting", "billing_signal"),
             )
         }
@@ -117,6 +125,7 @@ class Statements:
             UsageRow: self._select(mappings.USAGE, "account = ?"),
             PaymentRow: self.payments,
             OrderRow: self.orders,
+            MemberRow: self.members,
             LimitRow: self._select(mappings.LIMIT, "account = ?"),
             CounterRow: self._select(mappings.COUNTER, "account = ?"),
             SignalSettingRow: self._select(mappings.SIGNAL_SETTING, "account = ?"),
@@ -143,7 +152,8 @@ class Statements:
             f"SELECT {', '.join(JournalRow._fields)} FROM billing_journal WHERE account = ? AND at >= ? AND at < ? "
             "AND (at > ? OR number > ?) ORDER BY at, number LIMIT ?"
         )
-        selections: tuple[tuple[str, ...], ...] = (("token",), ("model",), ("token", "model"))
+        names = ("token", "member", "model")
+        selections = [chosen for size in (1, 2, 3) for chosen in combinations(names, size)]
         self.last_usage = {
             names: self._sql(
                 "SELECT quarter_hour FROM billing_usage WHERE account = ? AND quarter_hour >= ? AND quarter_hour <= ? "
@@ -152,12 +162,22 @@ class Statements:
             )
             for names in selections
         }
-        last_hold = "SELECT at FROM billing_hold WHERE account = ? AND token = ? AND at >= ? AND at <= ?"
-        self.last_open_hold = self._sql(f"{last_hold} AND state = 'open' ORDER BY at DESC LIMIT 1")
-        self.last_uncharged_hold = self._sql(f"{last_hold} AND {tables.UNCHARGED_HOLD} ORDER BY at DESC LIMIT 1")
+        self.last_holds = {
+            names: [
+                self._sql(
+                    "SELECT at FROM billing_hold WHERE account = ? AND at >= ? AND at <= ? "
+                    + "".join(f"AND {name} = ? " for name in names)
+                    + f"AND {state} ORDER BY at DESC LIMIT 1"
+                )
+                for state in ("state = 'open'", tables.UNCHARGED_HOLD)
+            ]
+            for names in selections
+            if "model" not in names
+        }
 
     def _add_signal_statements(self, skip_locked: str) -> None:
         self.signal_settings = self._select(mappings.SIGNAL_SETTING, "account = ? AND active = 1 ORDER BY name")
+        self.shared_settings, self.member_settings = self._select_for_member(mappings.SIGNAL_SETTING)
         self.signal_setting = self._select(mappings.SIGNAL_SETTING, "account = ? AND name = ?")
         self.signal = self._select(mappings.SIGNAL, "account = ? AND number = ?")
         self.signals = self._select(mappings.SIGNAL, "account = ? AND number > ? ORDER BY number LIMIT ?")
@@ -192,6 +212,14 @@ class Statements:
             f"CAST({name} AS TEXT)" if index in mapping.amounts else name for index, name in enumerate(mapping.columns)
         )
         return self._sql(f"SELECT {columns} FROM {mapping.table.name} WHERE {where}")
+
+    def _select_for_member(self, mapping: TableMapping) -> tuple[str, str]:
+        """Return the queries of active rows that concern no member, and of those together with the rows of one member.
+
+        The second has two branches, because SQLite would read the rows of all members for one OR.
+        """
+        shared = self._select(mapping, "account = ? AND active = 1 AND member IS NULL")
+        return shared, f"{shared} UNION ALL {self._select(mapping, 'account = ? AND active = 1 AND member = ?')}"
 
     def _insert(self, mapping: TableMapping) -> str:
         names = [*mapping.columns, *([mappings.LIVE_COLUMN] if mapping is mappings.LOT else [])]

@@ -136,12 +136,19 @@ HOLD: Final = Table(
     _text_column("resolved_by", null=True),
     _text_column("counted", null=True),
     _text_column("scope", null=True),
+    _text_column("member", null=True),
     Index("billing_hold_open", "account", sqlite_where=text("state = 'open'"), postgresql_where=text("state = 'open'")),
     Index(
         "billing_hold_uncharged",
         *("account", "token", "at"),
         sqlite_where=text(UNCHARGED_HOLD),
         postgresql_where=text(UNCHARGED_HOLD),
+    ),
+    Index(
+        "billing_hold_member",
+        *("account", "member", "at"),
+        sqlite_where=text(f"member IS NOT NULL AND {UNCHARGED_HOLD}"),
+        postgresql_where=text(f"member IS NOT NULL AND {UNCHARGED_HOLD}"),
     ),
 )
 PAYMENT: Final = Table(
@@ -192,6 +199,7 @@ TOKEN: Final = Table(
     _amount_column("held"),
     _text_column("previous_hash", null=True),
     _text_column("previous_expires", null=True),
+    _text_column("member", null=True),
     UniqueConstraint("hash", name="billing_token_hash"),
     Index(
         "billing_token_previous",
@@ -209,12 +217,22 @@ USAGE: Final = Table(
     _text_column("quarter_hour", key=True),
     _text_column("model", key=True),
     _text_column("token", key=True),
+    _text_column("member", key=True),
     _count_column("requests"),
     _count_column("estimated"),
     _count_column("input_tokens"),
     _count_column("cache_read_tokens"),
     _count_column("output_tokens"),
     _amount_column("credits"),
+)
+MEMBER: Final = Table(
+    "billing_member",
+    METADATA,
+    _text_column("account", key=True),
+    _text_column("id", key=True),
+    _text_column("state"),
+    _text_column("joined"),
+    _text_column("changed"),
 )
 LIMIT: Final = Table(
     "billing_limit",
@@ -229,7 +247,13 @@ LIMIT: Final = Table(
     _text_column("zone"),
     _amount_column("amount"),
     Column("active", SmallInteger, nullable=False),
-    Index("billing_limit_active", "account", sqlite_where=text("active = 1"), postgresql_where=text("active = 1")),
+    _text_column("member", null=True),
+    Index(
+        "billing_limit_active",
+        *("account", "member"),
+        sqlite_where=text("active = 1"),
+        postgresql_where=text("active = 1"),
+    ),
 )
 COUNTER: Final = Table(
     "billing_counter",
@@ -255,6 +279,13 @@ SIGNAL_SETTING: Final = Table(
     _text_column("quiet", null=True),
     _text_column("month", null=True),
     _amount_column("month_credits"),
+    _text_column("member", null=True),
+    Index(
+        "billing_signal_setting_active",
+        *("account", "member"),
+        sqlite_where=text("active = 1"),
+        postgresql_where=text("active = 1"),
+    ),
 )
 SIGNAL: Final = Table(
     "billing_signal",

@@ -35,14 +35,20 @@ class ApiTokens(LedgerBase):
         limit: Decimal | int | str | None = None,
         enabled: bool = True,
         secret: str | None = None,
+        member: str | None = None,
         connection: Connection | None = None,
     ) -> ApiToken:
-        """Create an API token of an account. ``id`` becomes its id.
+        """Create an API token of an account, or of one of its members. ``id`` becomes its id.
 
         ``limit`` is the maximum that it may spend over its life, in Credits. The secret is generated, unless an
         existing one is passed. Only the first call returns it: a retry returns the token without its secret.
+
+        Raises ``unknown_member`` and ``member_removed``.
         """
-        content = posting.validate_settings(group=group, name=name, expires=expires, limit=limit, enabled=enabled)
+        settings = {} if member is None else {"member": member}
+        content = posting.validate_settings(
+            group=group, name=name, expires=expires, limit=limit, enabled=enabled, **settings
+        )
         if secret is None:
             secret = api_tokens.new_secret()
             secret_hash = api_tokens.hash_secret(secret)
@@ -70,7 +76,11 @@ class ApiTokens(LedgerBase):
         connection: Connection | None = None,
         **settings: Any,
     ) -> ApiToken:
-        """Change settings of a token: any of ``group``, ``name``, ``expires``, ``limit``, ``enabled``."""
+        """Change settings of a token: any of ``group``, ``name``, ``expires``, ``limit``, ``enabled``, ``member``.
+
+        ``member`` moves it to another member, or to the account itself (``None``). What it has used stays with the
+        member before. Raises ``unknown_member`` and ``member_removed``.
+        """
         content = {"token": token, **posting.validate_settings(**settings)}
         account = self.token(token, connection=connection).account
         self._run_operation(
@@ -134,7 +144,8 @@ class ApiTokens(LedgerBase):
     def authenticate(self, secret: str, *, at: datetime, connection: Connection | None = None) -> ApiToken:
         """Return the token of a secret that a client sent.
 
-        Raises ``unknown_token``, ``token_disabled``, ``token_expired``, ``token_exhausted``. A gateway answers 401.
+        Raises ``unknown_token``, ``token_disabled``, ``token_expired``, ``token_exhausted``: a gateway answers 401.
+        Raises ``member_frozen`` and ``member_removed``: it answers 403.
         """
         now = format_timestamp(at)
         return self._run_lookup(lambda store: api_tokens.authenticate(store, secret, now), connection)

@@ -41,6 +41,7 @@ class Holds(LedgerBase):
         expected: Decimal | int | str = 1,
         model: str | None = None,
         group: str | None = None,
+        member: str | None = None,
         connection: Connection | None = None,
     ) -> Entry:
         """Hold the maximum cost of a request. ``id`` is the id of the request.
@@ -53,9 +54,11 @@ class Holds(LedgerBase):
         Restricted lots count only if the request may use them: by its ``model`` and ``group`` (those of a
         ``WorstCase`` or ``Charge`` are known, and the group of the token is the default) and its tags.
 
+        The request is of the member that has the token; ``member`` names the one of a request without such a token.
+
         Raises :class:`ShortfallError` (``insufficient_credits``, or ``token_limit`` of the token),
-        :class:`LimitReachedError`, ``token_changed`` if the group of the token has changed, ``unknown_account``, and
-        the errors of :meth:`authenticate`.
+        :class:`LimitReachedError`, ``token_changed`` if the group of the token has changed, ``unknown_account``,
+        ``unknown_member``, and the errors of :meth:`authenticate`.
         """
         require_new_id(id, "the hold", MAX_ID_LENGTH)
         if id.endswith((":settle", ":release")):
@@ -65,7 +68,7 @@ class Holds(LedgerBase):
             )
         token_id = token.id if isinstance(token, ApiToken) else token
         amount = to_units(credits, "a hold")
-        content = holds.hold_content(amount, ttl, token_id, tags)
+        content = holds.hold_content(amount, ttl, token_id, tags, member)
         expectation = validate_expectation(credits, tokens, expected)
         scope = request_scope(credits, model, group, tags)
         return self._run_operation(
@@ -127,9 +130,12 @@ class Holds(LedgerBase):
         upstream: str | None = None,
         token: ApiToken | str | None = None,
         tags: Mapping[str, str] | None = None,
+        member: str | None = None,
         connection: Connection | None = None,
     ) -> Entry:
         """Charge usage without a hold, for example that of a batch. Credits that are not available are owed.
+
+        ``member``: see :meth:`hold`.
 
         Limits by window count it, but never refuse it. Credits that were priced elsewhere have no model and no group,
         so they use no lots that are restricted to any.
@@ -137,6 +143,7 @@ class Holds(LedgerBase):
         token_id = token.id if isinstance(token, ApiToken) else token
         amount = charge if isinstance(charge, Charge) else to_units(charge, "a charge")
         content = {"token": token_id, **self._charge_content(amount, usage, upstream), **tags_content(tags)}
+        content |= holds.member_content(member)
         return self._run_operation(
             account,
             id,

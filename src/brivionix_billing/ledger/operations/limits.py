@@ -33,11 +33,12 @@ class Limits(LedgerBase):
         zone: str = "UTC",
         token: str | None = None,
         tag: str | None = None,
+        member: str | None = None,
         id: str,
         at: datetime,
         connection: Connection | None = None,
     ) -> Entry:
-        """Set a limit on what an account uses in a window, or one of its tokens, or its requests with a tag.
+        """Set a limit on what an account uses in a window, or one of its tokens or members, or requests with a tag.
 
         ``window`` is ``hour``, ``day``, ``week`` or ``month`` in the time ``zone``, rolling hours such as ``5h``, or
         times of the day such as ``22:00-06:00``. ``unit`` is ``credits``, ``requests`` or ``tokens``. ``token`` is
@@ -45,9 +46,10 @@ class Limits(LedgerBase):
         limit. A limit counts the requests that are held or charged after it was set.
 
         With the ``name`` of an existing limit, the amount is changed. With another window, unit or subject, it counts
-        anew. Raises ``invalid_argument``, ``invalid_period`` for an unknown zone, and ``unknown_token``.
+        anew. A limit does not change its member: use another name. Raises ``invalid_argument``, ``invalid_period``
+        for an unknown zone, ``unknown_token``, ``unknown_member`` and ``member_removed``.
         """
-        content = posting.limit_content(name, amount, unit, window, zone, token, tag)
+        content = posting.limit_content(name, amount, unit, window, zone, token, tag, member)
         return self._run_operation(
             account, id, "set_limit", content, at, lambda locked: posting.set_limit(locked, id, content), connection
         )
@@ -67,7 +69,21 @@ class Limits(LedgerBase):
             connection,
         )
 
-    def limits(self, account: str, *, at: datetime, connection: Connection | None = None) -> list[Limit]:
-        """Return the limits of an account, sorted by name, with their use at ``at``, the current time."""
+    def limits(
+        self,
+        account: str,
+        *,
+        at: datetime,
+        member: str | None = None,
+        include_members: bool = True,
+        connection: Connection | None = None,
+    ) -> list[Limit]:
+        """Return the limits of an account, sorted by name, with their use at ``at``, the current time.
+
+        With ``member``, only those of this member. Without ``include_members``, only those of no member. Raises
+        ``unknown_member``.
+        """
         now = format_timestamp(at)
-        return self._run_read(lambda store: limit_reports.limits(store, account, now), connection)
+        return self._run_read(
+            lambda store: limit_reports.limits(store, account, now, member, include_members), connection
+        )

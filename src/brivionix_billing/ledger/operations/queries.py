@@ -98,6 +98,7 @@ class Queries(LedgerBase):
         at: datetime,
         token: str | None = None,
         model: str | None = None,
+        member: str | None = None,
         period: Period | str | None = None,
         limit: int = 100,
         after: str | None = None,
@@ -105,13 +106,14 @@ class Queries(LedgerBase):
     ) -> RequestPage:
         """Return a page of the account's requests, the newest first, with what each cost and its state.
 
-        ``at`` is the current time: it decides which holds have expired. ``token`` is the id of a token. ``model``
-        returns charged requests only. ``limit`` is 1 to 1000 requests. ``after`` is the cursor ``next`` of the
-        previous page. A page reads a bounded number of entries, so with a filter it may be shorter than ``limit``, or
-        empty, and still have a cursor. Raises ``unknown_account`` and ``invalid_argument``.
+        ``at`` is the current time: it decides which holds have expired. ``token`` is the id of a token, and
+        ``member`` that of a member. ``model`` returns charged requests only. ``limit`` is 1 to 1000 requests.
+        ``after`` is the cursor ``next`` of the previous page. A page reads a bounded number of entries, so with a
+        filter it may be shorter than ``limit``, or empty, and still have a cursor. Raises ``unknown_account`` and
+        ``invalid_argument``.
         """
         now = format_timestamp(at)
-        wanted = RequestFilter(token, model, None if period is None else _to_period(period))
+        wanted = RequestFilter(token, model, None if period is None else _to_period(period), member)
         return self._run_read(
             lambda store: requests.request_page(store, account, now, wanted, limit, after), connection
         )
@@ -131,9 +133,9 @@ class Queries(LedgerBase):
     ) -> list[UsageLine]:
         """Return the usage in a period by day (in the period's zone) and model, and optionally by token.
 
-        ``by`` names other keys: any of ``hour``, ``day``, ``month`` (in the period's zone), ``model``, ``token`` and
-        ``group``. ``by_token`` adds ``token`` to them. It reads stored sums, so it is fast. Only ``group`` reads every
-        charge in the period. Raises ``invalid_argument`` for any other key.
+        ``by`` names other keys: any of ``hour``, ``day``, ``month`` (in the period's zone), ``model``, ``token``,
+        ``member`` and ``group``. ``by_token`` adds ``token`` to them. It reads stored sums, so it is fast. Only
+        ``group`` reads every charge in the period. Raises ``invalid_argument`` for any other key.
         """
         keys = (*by, *(["token"] if by_token and "token" not in by else []))
         return self._run_read(lambda store: statements.usage(store, account, _to_period(period), by=keys), None)

@@ -7,7 +7,9 @@ from datetime import timedelta
 from typing import Any, Final
 
 from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.ledger.ids import require_id
 from brivionix_billing.ledger.locked_account import EntryDraft, LockedAccount
+from brivionix_billing.ledger.posting.members import require_present
 from brivionix_billing.ledger.projections import TokenRow
 from brivionix_billing.ledger.timestamps import expiry_timestamp, format_timestamp, parse_timestamp
 from brivionix_billing.ledger.units import to_units, units_from_column, units_to_text
@@ -45,6 +47,7 @@ _SETTINGS: Final[dict[str, Callable[[Any], Any]]] = {
     "expires": lambda expires: None if expires is None else format_timestamp(expires),
     "limit": lambda limit: None if limit is None else units_to_text(to_units(limit, "the limit of a token")),
     "enabled": _require_flag,
+    "member": lambda member: None if member is None else require_id(member, "the member"),
 }
 
 
@@ -60,6 +63,8 @@ def apply_settings(row: TokenRow, content: Mapping[str, Any]) -> None:
         row.limit = None if content["limit"] is None else units_from_column(content["limit"])
     if "enabled" in content:
         row.enabled = int(content["enabled"])
+    if "member" in content:
+        row.member = content["member"]
 
 
 def _require_valid_expiry(account: LockedAccount, content: Mapping[str, Any]) -> None:
@@ -71,11 +76,20 @@ def _require_valid_expiry(account: LockedAccount, content: Mapping[str, Any]) ->
         )
 
 
+def _require_member(account: LockedAccount, content: Mapping[str, Any]) -> None:
+    if content.get("member") is not None:
+        require_present(account, content["member"])
+
+
 def create_token(account: LockedAccount, id: str, content: Mapping[str, Any], secret_hash: str) -> EntryDraft:
-    """Create a token. Raises ``operation_conflict`` if another token has the same secret."""
+    """Create a token.
+
+    Raises ``operation_conflict`` if another token has the same secret, ``unknown_member`` and ``member_removed``.
+    """
     draft = EntryDraft("token", account.booked_at, content)
     _require_new_secret(account, id, secret_hash)
     _require_valid_expiry(account, content)
+    _require_member(account, content)
     row = TokenRow(id, account.id, secret_hash, "", "", None, None, 1, 0, 0)
     apply_settings(row, content)
     draft.result["hash"] = secret_hash
@@ -84,10 +98,11 @@ def create_token(account: LockedAccount, id: str, content: Mapping[str, Any], se
 
 
 def change_token(account: LockedAccount, token_id: str, content: Mapping[str, Any]) -> EntryDraft:
-    """Change settings of a token. Raises ``unknown_token``."""
+    """Change settings of a token. Raises ``unknown_token``, ``unknown_member`` and ``member_removed``."""
     draft = EntryDraft("token_changed", account.booked_at, content)
     row = account.token(token_id)
     _require_valid_expiry(account, content)
+    _require_member(account, content)
     apply_settings(row, content)
     account.mark_changed(row)
     return draft

@@ -169,6 +169,7 @@ def _reverse_totals(account: LockedAccount, draft: EntryDraft, charge: Entry, am
     The usage at the time of the charge stays: it may be on a bill already.
     """
     model, token_id = charge.content.get("model", ""), charge.result.get("token")
+    member = charge.result.get("member")
     draft.result |= {"charge": charge.id, "credits": units_to_text(amount), "complete": complete, "model": model}
     if complete and "counts" in charge.result:
         draft.result["counts"] = charge.result["counts"]
@@ -177,7 +178,9 @@ def _reverse_totals(account: LockedAccount, draft: EntryDraft, charge: Entry, am
         token = account.token(token_id)
         token.spent -= amount
         account.mark_changed(token)
-    key = (account.id, quarter_hour(draft.at), model, token_id or "")
+    if member is not None:
+        draft.result["member"] = member
+    key = (account.id, quarter_hour(draft.at), model, token_id or "", member or "")
     row = account.store.fetch_one(UsageRow, account.store.sql.usage, *key)
     if row is None:
         row = UsageRow(*key)

@@ -9,10 +9,12 @@ from typing import Any, Final
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger.api_tokens import ApiToken, require_unchanged_token, require_usable_token
 from brivionix_billing.ledger.errors import ShortfallError
+from brivionix_billing.ledger.ids import require_id
 from brivionix_billing.ledger.limits import charged_amounts
 from brivionix_billing.ledger.locked_account import EntryDraft, LockedAccount
 from brivionix_billing.ledger.posting.accounts import require_not_frozen
 from brivionix_billing.ledger.posting.limits import Expectation, count_charge, count_hold, tags_content
+from brivionix_billing.ledger.posting.members import request_member
 from brivionix_billing.ledger.projections import HoldRow, UsageRow, add_usage, quarter_hour, usage_counts
 from brivionix_billing.ledger.restrictions import RequestScope, charge_scope
 from brivionix_billing.ledger.timestamps import expiry_timestamp, format_timestamp, parse_timestamp
@@ -27,6 +29,7 @@ __all__ = [
     "charge_without_hold",
     "hold",
     "hold_content",
+    "member_content",
     "release",
     "settle",
 ]
@@ -38,7 +41,11 @@ DEFAULT_HOLD_TTL: Final = timedelta(minutes=15)
 
 
 def hold_content(
-    credits: int, ttl: timedelta, token: str | None, tags: Mapping[str, str] | None = None
+    credits: int,
+    ttl: timedelta,
+    token: str | None,
+    tags: Mapping[str, str] | None = None,
+    member: str | None = None,
 ) -> dict[str, Any]:
     """Return the content that identifies a repeated ``hold``. It has no times, because a retry happens later.
 
@@ -47,7 +54,18 @@ def hold_content(
     if not isinstance(ttl, timedelta) or ttl <= timedelta(0):
         raise BillingError("invalid_argument", f"ttl is {safe_repr(ttl)}; use a timedelta above zero")
     seconds = str(ttl.total_seconds())
-    return {"credits": units_to_text(credits), "seconds": seconds, "token": token, **tags_content(tags)}
+    return {
+        "credits": units_to_text(credits),
+        "seconds": seconds,
+        "token": token,
+        **tags_content(tags),
+        **member_content(member),
+    }
+
+
+def member_content(member: str | None) -> dict[str, str]:
+    """Return the member that the gateway states, in the format of the journal. Raises ``invalid_argument``."""
+    return {} if member is None else {"member": require_id(member, "the member")}
 
 
 def hold(
@@ -62,18 +80,21 @@ def hold(
 ) -> EntryDraft:
     """Hold Credits. A ``scope`` without a group is in the group of the token.
 
-    Raises :class:`ShortfallError`, :class:`LimitReachedError`, ``account_frozen``, and the errors of an unusable token.
+    Raises :class:`ShortfallError`, :class:`LimitReachedError`, ``account_frozen``, and the errors of an unusable token
+    or member.
     """
     require_not_frozen(account)
     draft = EntryDraft("hold", account.booked_at, content)
     expires = expiry_timestamp(parse_timestamp(account.booked_at), ttl)
-    token_id, group = content["token"], scope.group
+    token_id, group, token = content["token"], scope.group, None
     if token_id is not None:
         token = account.token(token_id)
         group = group or token.group
         if isinstance(api_token, ApiToken):
             require_unchanged_token(token, api_token, account.booked_at)
         require_usable_token(token, account.booked_at)
+    member = request_member(account, token, content.get("member"))
+    if token is not None:
         if token.limit is not None and token.spent + token.held + credits > token.limit:
             raise ShortfallError(
                 "token_limit", f"token {safe_repr(token.id)}", credits, token.limit - token.spent - token.held
@@ -91,8 +112,9 @@ def hold(
             credits,
             available,
             account.available - available,
+            hidden_from=member,
         )
-    counted = count_hold(account, credits, token_id, content, expected) if account.row.limits else None
+    counted = count_hold(account, credits, token_id, member, content, expected) if account.row.limits else None
     draft.post("available", -credits)
     draft.post("held", credits)
     draft.result["expires"] = expires
@@ -101,6 +123,8 @@ def hold(
         draft.result["counted"], row.counted = counted.as_dict(), counted.as_column()
     if account.row.restricted:
         draft.result["scope"], row.scope = scope.as_dict(), scope.as_column()
+    if member is not None:
+        draft.result["member"] = row.member = member
     account.add_row(row)
     account.note_expiry(expires)
     return draft
@@ -188,10 +212,12 @@ def settle(account: LockedAccount, row: HoldRow, charge: Charge | int, content: 
         draft.result["late"] = True
         if row.token is not None:
             draft.result["token"] = row.token
+        if row.member is not None:
+            draft.result["member"] = row.member
         row.state, row.resolved_by = "settled", None
         account.mark_changed(row)
     scope = charge_scope(charge, RequestScope.from_column(row.scope)) if account.row.restricted else None
-    _post_charge(account, draft, charge, held, row.at if held else account.booked_at, row.token, scope)
+    _post_charge(account, draft, charge, held, row.at if held else account.booked_at, row.token, scope, row.member)
     if row.counted is not None:
         used = charged_amounts(draft.postings["used"], draft.result.get("counts"))
         account.recount(row, was_open=was_open, used=used)
@@ -201,16 +227,20 @@ def settle(account: LockedAccount, row: HoldRow, charge: Charge | int, content: 
 def charge_without_hold(
     account: LockedAccount, charge: Charge | int, content: Mapping[str, Any], token_id: str | None
 ) -> EntryDraft:
-    """Charge usage that had no hold. Raises ``unknown_token`` and ``account_frozen``."""
+    """Charge usage that had no hold. Raises ``unknown_token``, ``account_frozen`` and the errors of a member."""
     require_not_frozen(account)
     at = format_timestamp(charge.at) if isinstance(charge, Charge) else account.booked_at
     draft = EntryDraft("charge", at, content)
-    if token_id is not None:
-        draft.result["token"] = account.token(token_id).id
+    token = None if token_id is None else account.token(token_id)
+    if token is not None:
+        draft.result["token"] = token.id
+    member = request_member(account, token, content.get("member"))
+    if member is not None:
+        draft.result["member"] = member
     scope = charge_scope(charge, RequestScope(None, None, content.get("tags", {}))) if account.row.restricted else None
-    _post_charge(account, draft, charge, 0, account.booked_at, token_id, scope)
+    _post_charge(account, draft, charge, 0, account.booked_at, token_id, scope, member)
     if account.row.limits:
-        count_charge(account, draft, token_id)
+        count_charge(account, draft, token_id, member)
     return draft
 
 
@@ -222,6 +252,7 @@ def _post_charge(
     usable_at: str,
     token_id: str | None,
     scope: RequestScope | None,
+    member: str | None,
 ) -> None:
     """Post a charge. ``held``: Credits of the resolved hold; ``usable_at``: lots that expired later can be used."""
     amount = charge.units if isinstance(charge, Charge) else charge
@@ -234,7 +265,7 @@ def _post_charge(
         token.spent += amount
         account.mark_changed(token)
     usage = charge.usage if isinstance(charge, Charge) else None
-    key = (account.id, quarter_hour(draft.at), draft.content.get("model", ""), token_id or "")
+    key = (account.id, quarter_hour(draft.at), draft.content.get("model", ""), token_id or "", member or "")
     row = account.store.fetch_one(UsageRow, account.store.sql.usage, *key)
     if row is None:
         row = UsageRow(*key)

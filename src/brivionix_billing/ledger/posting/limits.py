@@ -20,6 +20,8 @@ from brivionix_billing.ledger.limits import (
     matching_limits,
 )
 from brivionix_billing.ledger.locked_account import EntryDraft, LockedAccount
+from brivionix_billing.ledger.posting.members import require_present
+from brivionix_billing.ledger.signals import follow_limit
 from brivionix_billing.ledger.timestamps import parse_timestamp
 from brivionix_billing.ledger.units import Amount, to_units, units_to_text
 from brivionix_billing.ledger.windows import parse_window
@@ -40,7 +42,7 @@ __all__ = [
 ]
 
 _MAX_LIMITS: Final = 20
-"""Maximum number of limits of an account: each costs a request up to two statements."""
+"""Maximum number of limits of an account, and of each member: each costs a request up to two statements."""
 _MAX_TAGS: Final = 20
 
 
@@ -84,7 +86,14 @@ def tags_content(tags: Mapping[str, str] | None) -> dict[str, Any]:
 
 
 def limit_content(
-    name: str, amount: Amount, unit: str, window: str, zone: str, token: str | None, tag: str | None
+    name: str,
+    amount: Amount,
+    unit: str,
+    window: str,
+    zone: str,
+    token: str | None,
+    tag: str | None,
+    member: str | None = None,
 ) -> dict[str, Any]:
     """Return the content of an entry that sets a limit. Raises ``invalid_argument`` and ``invalid_period``."""
     if unit not in LIMIT_UNITS:
@@ -93,8 +102,8 @@ def limit_content(
     if unit != "credits" and units % UNITS_PER_CREDIT:
         raise BillingError("invalid_argument", f"the amount is {safe_repr(amount)}; use a whole number of {unit}")
     parse_window(require_text("the window", window), require_text("the time zone", zone))
-    if token is not None and tag is not None:
-        raise BillingError("invalid_argument", "a limit has a token or a tag, not both; remove one of them")
+    if sum(subject is not None for subject in (token, tag, member)) > 1:
+        raise BillingError("invalid_argument", "a limit has a token, a tag or a member, not several; keep one of them")
     if tag is not None:
         key, equals, value = require_text("the tag", tag).partition("=")
         if not (key and equals and value):
@@ -107,52 +116,70 @@ def limit_content(
         "zone": zone,
         "token": None if token is None else require_id(token, "the token"),
         "tag": tag,
+        **({} if member is None else {"member": require_id(member, "the member")}),
     }
 
 
 def set_limit(account: LockedAccount, id: str, content: Mapping[str, Any]) -> EntryDraft:
-    """Set a limit, or change one of the same name. Raises ``unknown_token``."""
+    """Set a limit, or change one of the same name. Raises ``unknown_token``, ``unknown_member``, ``member_removed``."""
     draft = EntryDraft("set_limit", account.booked_at, content)
+    name, member = content["limit"], content.get("member")
     if content["token"] is not None:
         account.token(content["token"])
-    rows = apply_limit(account.limits, id, account.id, content)
-    if len(account.limits) >= _MAX_LIMITS and all(row not in account.limits for row in rows):
+    if member is not None:
+        require_present(account, member)
+    active = account.limits.all()
+    current = next((limit for limit in active if limit.name == name), None)
+    if current is not None and current.member != member:
+        owner = "no member" if current.member is None else f"member {safe_repr(current.member)}"
         raise BillingError(
             "invalid_argument",
-            f"account {safe_repr(account.id)} has {_MAX_LIMITS} limits; remove one before adding one",
+            f"limit {safe_repr(name)} of account {safe_repr(account.id)} is that of {owner}; use another name",
         )
-    _change_limits(account, rows)
+    if current is None and sum(limit.member == member for limit in active) >= _MAX_LIMITS:
+        owner = f"account {safe_repr(account.id)}" if member is None else f"member {safe_repr(member)}"
+        raise BillingError("invalid_argument", f"{owner} has {_MAX_LIMITS} limits; remove one before adding one")
+    _change_limits(account, apply_limit(active, id, account.id, content))
+    for setting in follow_limit(account.signal_settings.all(), content):
+        account.mark_changed(setting)
     return draft
 
 
 def remove_limit(account: LockedAccount, id: str, content: Mapping[str, Any]) -> EntryDraft:
     """Remove a limit. Raises ``invalid_argument`` if the account has none of this name."""
-    draft = EntryDraft("remove_limit", account.booked_at, content)
-    if all(limit.name != content["limit"] for limit in account.limits):
-        names = ", ".join(safe_repr(limit.name) for limit in account.limits) or "none"
+    draft, active = EntryDraft("remove_limit", account.booked_at, content), account.limits.all()
+    current = next((limit for limit in active if limit.name == content["limit"]), None)
+    if current is None:
+        names = ", ".join(safe_repr(limit.name) for limit in active[:_MAX_LIMITS]) or "none"
         raise BillingError(
             "invalid_argument",
             f"account {safe_repr(account.id)} has no limit {safe_repr(content['limit'])}; its limits are: {names}",
         )
-    _change_limits(account, apply_limit(account.limits, id, account.id, content))
+    if current.member is not None:
+        draft.result["member"] = current.member
+    _change_limits(account, apply_limit(active, id, account.id, content))
     return draft
 
 
 def _change_limits(account: LockedAccount, rows: list[LimitRow]) -> None:
     """Write changed and new limits, and keep their number in the row of the account."""
     for row in rows:
-        if row in account.limits:
-            account.mark_changed(row)
-        else:
+        if account.limits.add(row):
             account.add_row(row)
-            account.limits.append(row)
-    account.row.limits = sum(limit.active for limit in account.limits) or None
+        else:
+            account.mark_changed(row)
+    account.row.limits = len(account.limits.all()) or None
 
 
 def count_hold(
-    account: LockedAccount, credits: int, token: str | None, content: Mapping[str, Any], expected: Expectation
+    account: LockedAccount,
+    credits: int,
+    token: str | None,
+    member: str | None,
+    content: Mapping[str, Any],
+    expected: Expectation,
 ) -> CountedRequest | None:
-    """Check a hold against the limits of its account, and count it. Returns ``None`` if no limit applies.
+    """Check a hold against the limits of its account and member, and count it. Returns ``None`` if no limit applies.
 
     Raises :class:`LimitReachedError` for the limit that resets last, and ``invalid_argument`` if a limit counts
     tokens, and their number is unknown.
@@ -162,7 +189,7 @@ def count_hold(
     when = parse_timestamp(account.booked_at)
     applied: list[tuple[LimitRow, str]] = []
     refusals: list[LimitReachedError] = []
-    for limit in matching_limits(account.limits, token, content.get("tags")):
+    for limit in matching_limits(account.limits.of(member), token, content.get("tags")):
         use = window_use(account, limit, when)
         if use is None:
             continue
@@ -174,8 +201,20 @@ def count_hold(
         applied.append((limit, use.current))
         amount, used = counted.amounts[limit.unit], use.used
         if used + amount > limit.amount:
+            # A member may know the use of its own limits, and of its token, but not that of other members.
+            hidden_from = member if limit.member is None and limit.token is None else None
             refusals.append(
-                LimitReachedError(limit.name, limit.unit, limit.amount, used, amount, use.resets(amount), now=when)
+                LimitReachedError(
+                    limit.name,
+                    limit.unit,
+                    limit.amount,
+                    used,
+                    amount,
+                    use.resets(amount),
+                    now=when,
+                    member=limit.member,
+                    hidden_from=hidden_from,
+                )
             )
     if refusals:
         # The request can succeed when the last one has reset. None: it never can.
@@ -194,17 +233,17 @@ def _part(amount: int, share: Decimal) -> int:
     return -(-amount * int(share.scaleb(18)) // UNITS_PER_CREDIT)
 
 
-def count_charge(account: LockedAccount, draft: EntryDraft, token: str | None) -> None:
+def count_charge(account: LockedAccount, draft: EntryDraft, token: str | None, member: str | None) -> None:
     """Count a charge without a hold, at its own time. It is never refused: its tokens were used."""
     when = parse_timestamp(draft.at)
     limits = [
         limit.id
-        for limit in matching_limits(account.limits, token, draft.content.get("tags"))
+        for limit in matching_limits(account.limits.of(member), token, draft.content.get("tags"))
         if limit.parsed_window.counters(when) is not None
     ]
     if limits:
         draft.result["counted"] = {"limits": limits}
-        account.count(limits, draft.at, charged_amounts(draft.postings["used"], draft.result.get("counts")))
+        account.count(member, limits, draft.at, charged_amounts(draft.postings["used"], draft.result.get("counts")))
 
 
 class WindowUse(NamedTuple):

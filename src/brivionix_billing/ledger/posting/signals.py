@@ -16,7 +16,7 @@ from brivionix_billing.times import load_zone
 __all__ = ["acknowledge", "remove_signal", "set_signal", "setting_content"]
 
 _MAX_SETTINGS: Final = 20
-"""Maximum number of settings of an account: every entry is compared with each."""
+"""Maximum number of settings of an account, and of limits of each member: entries are compared with all of them."""
 _OPTIONS: Final = {
     "low_balance": ("threshold",),
     "limit_near": ("limit", "share"),
@@ -78,33 +78,38 @@ def _amount(value: Amount, name: str) -> str:
 
 def set_signal(account: LockedAccount, content: Mapping[str, Any]) -> EntryDraft:
     """Set a signal, or replace the one with the same name. Raises ``invalid_argument``."""
-    name, limit = content["signal"], content.get("limit")
-    if limit is not None and all(found.name != limit for found in account.limits if found.active):
-        raise BillingError(
-            "invalid_argument", f"account {safe_repr(account.id)} has no limit {safe_repr(limit)}; set the limit first"
-        )
-    known = _find(account, name)
-    if (known is None or not known.active) and len(account.signal_settings) >= _MAX_SETTINGS:
-        raise BillingError(
-            "invalid_argument",
-            f"account {safe_repr(account.id)} has {_MAX_SETTINGS} signals; remove one before adding one",
-        )
-    row = apply_setting(known, account.id, content)
+    name, limit, member = content["signal"], content.get("limit"), None
+    if limit is not None:
+        found = next((found for found in account.limits.all() if found.name == limit), None)
+        if found is None:
+            raise BillingError(
+                "invalid_argument",
+                f"account {safe_repr(account.id)} has no limit {safe_repr(limit)}; set the limit first",
+            )
+        member = found.member
+    known, active = _find(account, name), account.signal_settings.all()
+    others = sum(setting.member == member and setting is not known for setting in active)
+    if others >= _MAX_SETTINGS:
+        owner = f"account {safe_repr(account.id)}" if member is None else f"member {safe_repr(member)}"
+        raise BillingError("invalid_argument", f"{owner} has {_MAX_SETTINGS} signals; remove one before adding one")
+    row = apply_setting(known, account.id, content, member)
     if known is None:
         account.add_row(row)
     else:
         account.mark_changed(row)
-    if row not in account.signal_settings:
-        account.signal_settings.append(row)
-        account.signal_settings.sort(key=lambda setting: setting.name)
-    return _finish(account, "set_signal", content)
+    account.signal_settings.add(row)
+    draft = _finish(account, "set_signal", content)
+    if member is not None:
+        draft.result["member"] = member
+    return draft
 
 
 def remove_signal(account: LockedAccount, content: Mapping[str, Any]) -> EntryDraft:
     """Remove a signal. Raises ``invalid_argument`` if the account has none of this name."""
     known = _find(account, content["signal"])
     if known is None or not known.active:
-        names = ", ".join(safe_repr(setting.name) for setting in account.signal_settings) or "none"
+        active = account.signal_settings.all()[:_MAX_SETTINGS]
+        names = ", ".join(safe_repr(setting.name) for setting in active) or "none"
         raise BillingError(
             "invalid_argument",
             f"account {safe_repr(account.id)} has no signal {safe_repr(content['signal'])}; its signals are: {names}",
@@ -115,7 +120,7 @@ def remove_signal(account: LockedAccount, content: Mapping[str, Any]) -> EntryDr
 
 def _find(account: LockedAccount, name: str) -> SignalSettingRow | None:
     """Return a setting, also one that was removed."""
-    for setting in account.signal_settings:
+    for setting in account.signal_settings.all():
         if setting.name == name:
             return setting
     return account.store.fetch_one(SignalSettingRow, account.store.sql.signal_setting, account.id, name)
@@ -123,7 +128,7 @@ def _find(account: LockedAccount, name: str) -> SignalSettingRow | None:
 
 def _finish(account: LockedAccount, kind: str, content: Mapping[str, Any]) -> EntryDraft:
     """Keep the number of settings in the row of the account, and return the entry."""
-    account.row.signals = sum(setting.active for setting in account.signal_settings) or None
+    account.row.signals = len(account.signal_settings.all()) or None
     return EntryDraft(kind, account.booked_at, content)
 
 

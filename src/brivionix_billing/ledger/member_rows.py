@@ -1,0 +1,58 @@
+"""Limits and settings of a locked account, of which a request reads only those that concern its member."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from brivionix_billing.ledger.limits import LimitRow
+from brivionix_billing.ledger.signals import SignalSettingRow
+
+__all__ = ["MemberRows"]
+
+R = TypeVar("R", LimitRow, SignalSettingRow)
+
+
+class MemberRows(Generic[R]):
+    """Active rows of one class. Each row exists once in memory.
+
+    An account with a thousand members has thousands of limits. A request reads those of its member, and the shared
+    ones, which concern no member in particular.
+    """
+
+    __slots__ = ("_fetch_all", "_fetch_of", "_has_all", "_members", "_rows")
+
+    def __init__(self, has: bool, fetch_all: Callable[[], list[R]], fetch_of: Callable[[str | None], list[R]]) -> None:
+        """``has``: whether there are any rows; if not, none is fetched."""
+        self._fetch_all: Callable[[], list[R]] = fetch_all
+        self._fetch_of: Callable[[str | None], list[R]] = fetch_of
+        self._has_all = not has
+        self._members: set[str | None] = set()
+        self._rows: dict[str, R] = {}
+
+    def all(self) -> list[R]:
+        """Return all active rows, sorted by name."""
+        if not self._has_all:
+            self._keep(self._fetch_all())
+            self._has_all = True
+        return self._active()
+
+    def of(self, member: str | None) -> list[R]:
+        """Return the active rows that concern the requests of a member, sorted by name; ``None``: of the account."""
+        if not self._has_all and member not in self._members:
+            self._keep(self._fetch_of(member))
+            self._members.add(member)
+        return [row for row in self._active() if row.member in (None, member)]
+
+    def add(self, row: R) -> bool:
+        """Add a row, unless it is one of these rows. Returns whether it was added."""
+        is_new = row.id not in self._rows
+        self._keep([row])
+        return is_new
+
+    def _keep(self, rows: list[R]) -> None:
+        for row in rows:
+            self._rows.setdefault(row.id, row)
+
+    def _active(self) -> list[R]:
+        return sorted((row for row in self._rows.values() if row.active), key=lambda row: row.name)
