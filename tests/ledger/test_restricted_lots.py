@@ -11,13 +11,14 @@ from itertools import combinations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brivionix_billing.ledger import Ledger, Restriction, ShortfallError
 from brivionix_billing.ledger.coverage import Coverage
 from brivionix_billing.times import Period
 from ledger_kit import BOOK, NOW, available, body, charge, got, later, quote, refused, schema, with_credits
+from profiles import examples
 
 MINI = Restriction(models=["gpt-5.4-mini"])
 
@@ -325,3 +326,41 @@ def test_a_coverage_is_a_maximum_flow(sources: dict[str, int], needs: list[tuple
     for number, (amount, names) in enumerate(needs):
         assert coverage.place(amount, names) == most(number + 1) - most(number)
     assert Fraction(sum(coverage.take(name, 9) for name in sources)) == sum(sources.values()) - most(len(needs))
+
+
+STEPS = st.lists(
+    st.tuples(st.booleans(), st.integers(1, 4), st.sets(st.sampled_from("abc"), min_size=1)), min_size=3, max_size=6
+)
+
+
+def can_cover(sources: dict[str, int], needs: list[tuple[int, frozenset[str]]]) -> bool:
+    """Try every way to give each need, unit by unit, a source that it may use."""
+    for number, (amount, names) in enumerate(needs):
+        if amount:
+            rest = [(amount - 1, names), *needs[number + 1 :]]
+            return any(sources[name] and can_cover({**sources, name: sources[name] - 1}, rest) for name in names)
+    return True
+
+
+@settings(max_examples=examples(400), deadline=None)
+@given(st.fixed_dictionaries({name: st.integers(0, 4) for name in "abc"}), STEPS)
+def test_each_step_of_a_coverage_is_what_trying_all_assignments_finds(
+    sources: dict[str, int], steps: list[tuple[bool, int, set[str]]]
+) -> None:
+    """In any order, a demand gets, and a removal takes, the most with which all earlier demands stay covered."""
+    coverage, left, needs = Coverage(sources), dict(sources), list[tuple[int, frozenset[str]]]()
+    for is_place, amount, chosen in steps:
+        names = frozenset(chosen)
+        if is_place:
+            most = max(part for part in range(amount + 1) if can_cover(left, [*needs, (part, names)]))
+            assert coverage.place(amount, names) == most
+            needs.append((most, names))
+            continue
+        for name in sorted(names):
+            most = max(
+                part
+                for part in range(min(amount, left[name]) + 1)
+                if can_cover({**left, name: left[name] - part}, needs)
+            )
+            assert coverage.take(name, amount) == most
+            left[name] -= most
