@@ -548,6 +548,27 @@ def test_an_expression_with_other_prices_is_found(tmp_path: Path) -> None:
     assert (row["cause"], row["difference"]) == ("expression", "200")
 
 
+@pytest.mark.parametrize(
+    ("factor", "matched", "charged"),
+    [
+        pytest.param("2", True, "1", id="matched, and not applied"),
+        pytest.param("2", False, "2", id="applied, and not matched"),
+        pytest.param("1.5", True, "1.5", id="another factor than the tier has"),
+    ],
+)
+def test_a_wrong_rule_of_a_service_tier_has_the_cause_of_tiers(
+    tmp_path: Path, factor: str, matched: bool, charged: str
+) -> None:
+    """A request rule that names a service tier is a question of this tier, not of the expression."""
+    condition = 'param("service_tier") == "priority"'
+    code = f'tier("base", p * 0.75 + cr * 0.075 + c * 4.5) ||| when({condition}) * {factor}'
+    rule = {"cond": condition, "multiplier": float(factor), "matched": matched}
+    other = {"billing_mode": "tiered_expr", "expr_b64": base64.b64encode(code.encode()).decode()}
+    quota = int(2925 * Fraction(charged) + Fraction(1, 2))
+    _, (row,) = run_new_api(tmp_path, [plain_row(1, quota, other | {"request_rules": [rule]})])
+    assert (row["state"], row["cause"]) == ("differs", "service_tier")
+
+
 def test_a_database_that_does_not_exist_is_not_created(tmp_path: Path) -> None:
     """SQLite would create the file, and find no table in it."""
     with pytest.raises(BillingError, match="there is no file at the path of --db"):

@@ -13,14 +13,8 @@ from typing import Any, Final
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.pricebook.card_set import CardSet
-from brivionix_billing.reconcile.gateway.alternatives import (
-    Comparison,
-    agrees_with_book,
-    close,
-    explain_prices,
-    explain_quota,
-)
 from brivionix_billing.reconcile.gateway.causes import Verdict, cause_of_error
+from brivionix_billing.reconcile.gateway.comparison import Comparison, agrees_with_book, close
 from brivionix_billing.reconcile.gateway.log_values import to_fraction
 from brivionix_billing.reconcile.gateway.new_api_call import Call, ContradictionError, Part
 from brivionix_billing.reconcile.gateway.new_api_figures import (
@@ -39,7 +33,9 @@ from brivionix_billing.reconcile.gateway.new_api_row import (
     user_of,
 )
 from brivionix_billing.reconcile.gateway.offers import Offer, Offers, own_offer
+from brivionix_billing.reconcile.gateway.price_causes import explain_prices
 from brivionix_billing.reconcile.gateway.quota import DEFAULT_METHOD, Method, round_by
+from brivionix_billing.reconcile.gateway.quota_causes import explain_quota
 from brivionix_billing.reconcile.rows import NO_CAUSE, Columns, Row, State
 
 __all__ = ["COLUMNS", "REFUNDED_LATER", "UNIT", "Agreements", "NewApiChecker", "settle"]

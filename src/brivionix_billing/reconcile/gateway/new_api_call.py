@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from brivionix_billing.reconcile.gateway.expression import Expression, Outcome
 
-__all__ = ["TASK_FACTORS", "TOKEN_KINDS", "Call", "ContradictionError", "Part", "Tool"]
+__all__ = ["TASK_FACTORS", "TOKEN_KINDS", "Call", "ContradictionError", "Part", "RequestRule", "Tool"]
 
 TOKEN_KINDS: Final = (
     *("input", "cache_read", "cache_write", "cache_write_1h", "image_input"),
@@ -44,6 +44,15 @@ class Tool(NamedTuple):
     """Quota per call, before the ratio of the group."""
 
 
+class RequestRule(NamedTuple):
+    """A condition on the request that multiplies what an expression gives."""
+
+    multiplier: Fraction
+    is_matched: bool
+    service_tier: str | None
+    """The service tier that the condition names."""
+
+
 @dataclass(slots=True)
 class Call:
     """A request as the log states it. Amounts are in quota."""
@@ -67,10 +76,10 @@ class Call:
     factor: Fraction = Fraction(1)
     """Other ratios: images, seconds, size."""
     service_tier: str | None = None
+    rules: tuple[RequestRule, ...] = ()
+    """All request rules, matched or not."""
     multiplier: Fraction = Fraction(1)
     """The product of the request rules that matched."""
-    multipliers: tuple[Fraction, ...] = ()
-    """All request rules, matched or not."""
     expression: Expression | None = None
     expression_problem: str = ""
     outcome: Outcome | None = None

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 from brivionix_billing.errors import BillingError
 from brivionix_billing.pricebook.calendars import Calendar
 from brivionix_billing.pricebook.card_set import CardSet
-from brivionix_billing.reconcile.gateway.alternatives import agrees_with_book
+from brivionix_billing.reconcile.gateway.comparison import agrees_with_book
 from brivionix_billing.reconcile.gateway.known_prices import KnownPrices, Terms, make_terms
 from brivionix_billing.reconcile.gateway.new_api import NewApiChecker
 from brivionix_billing.reconcile.gateway.new_api_call import TASK_FACTORS, ContradictionError

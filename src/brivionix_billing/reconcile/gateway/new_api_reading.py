@@ -17,6 +17,7 @@ from brivionix_billing.reconcile.gateway.new_api_call import (
     Call,
     ContradictionError,
     Part,
+    RequestRule,
     Tool,
 )
 
@@ -243,25 +244,24 @@ def _tool_meter(name: str) -> str:
 
 def _read_service_tier(call: Call, row: Mapping[str, Any], other: Mapping[str, Any]) -> None:
     rules = other.get("request_rules")
-    multipliers = []
+    found = []
     for rule in rules if isinstance(rules, list) else []:
         if not isinstance(rule, Mapping):
             continue
         number = to_fraction(rule.get("multiplier"))
         if number is None:
             continue
-        multipliers.append(number)
-        if rule.get("matched"):
+        tier = _SERVICE_TIER.search(str(rule.get("cond", "")))
+        found.append(RequestRule(number, bool(rule.get("matched")), tier[1] if tier else None))
+        if found[-1].is_matched:
             call.multiplier *= number
-            found = _SERVICE_TIER.search(str(rule.get("cond", "")))
-            if found:
-                call.service_tier = found[1]
-    call.multipliers = tuple(multipliers)
+            call.service_tier = found[-1].service_tier or call.service_tier
+    call.rules = tuple(found)
     admin = other.get("admin_info")
     for place in (other, admin if isinstance(admin, Mapping) else {}, row):
-        tier = place.get("service_tier")
-        if isinstance(tier, str) and tier:
-            call.service_tier = tier
+        stated = place.get("service_tier")
+        if isinstance(stated, str) and stated:
+            call.service_tier = stated
             return
 
 
