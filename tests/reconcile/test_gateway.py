@@ -6,8 +6,10 @@ import base64
 import csv
 import json
 import math
+import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
@@ -413,6 +415,35 @@ def test_a_file_that_is_no_log_is_an_error(tmp_path: Path, text: str) -> None:
     assert caught.value.code == "file_unreadable"
     with pytest.raises(BillingError):
         reconcile_litellm(file_source(str(log)), BOOK, tmp_path / "out")
+
+
+@pytest.mark.parametrize("text", ["", "\n \n", "[]", '{"data": {"items": []}}', "request_id,type,quota,spend\n"])
+def test_a_log_without_rows_is_an_error(tmp_path: Path, text: str) -> None:
+    """An empty export never counts as books that agree, and no result is written."""
+    log = tmp_path / "log"
+    log.write_text(text)
+    for reconcile in (reconcile_new_api, reconcile_litellm):
+        with pytest.raises(BillingError, match=r"the log .* has no rows, so nothing can be compared"):
+            reconcile(file_source(str(log)), BOOK, tmp_path / "out")
+    assert not list((tmp_path / "out").glob("*"))
+
+
+def test_a_table_without_rows_is_an_error(tmp_path: Path) -> None:
+    """An empty table never counts as books that agree."""
+    with closing(sqlite3.connect(tmp_path / "gateway.db")) as connection:
+        connection.execute("CREATE TABLE logs (id INTEGER, type INTEGER, quota INTEGER)")
+    with pytest.raises(BillingError, match="the log in table logs has no rows"):
+        database_source(f"sqlite:///{tmp_path / 'gateway.db'}", "logs", "id")
+
+
+def test_a_period_without_rows_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The period of another month is named with the days of the log."""
+    prices = tmp_path / "prices.yaml"
+    prices.write_text(PRICES)
+    log = write_log(tmp_path / "log.jsonl", [plain_row(1)])
+    command = ["reconcile", "gateway", str(log), "--source", "new-api", "--prices", str(prices)]
+    assert main([*command, "--period", "2026-11", "--out", str(tmp_path / "out")]) == 2
+    assert "its days in UTC are from 2026-10-01 to 2026-10-01: name another --period" in capsys.readouterr().err
 
 
 def test_the_exit_status_says_whether_the_books_agree(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

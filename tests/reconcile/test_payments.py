@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from brivionix_billing import PriceBook
+from brivionix_billing import BillingError, PriceBook
 from brivionix_billing.cli import main
 from brivionix_billing.exports import account_books, period_report
 from brivionix_billing.ledger import Ledger, ReceivedPayment
@@ -94,6 +94,20 @@ def test_a_month_with_seeded_faults(ledger: Ledger, tmp_path: Path, source: str)
         assert sum(differences) == Decimal(totals["difference"])
     paid = sum(each.gross for each in month.movements if each.currency in ("CNY", "USD"))
     assert Decimal(summary["totals"]["USD" if source == "stripe" else "CNY"]["statement"]) == paid
+
+
+def test_an_empty_statement_of_an_empty_period_compares_nothing(ledger: Ledger, tmp_path: Path) -> None:
+    """A month without payments has no finding, and the summary says that nothing was compared."""
+    (tmp_path / "report.csv").write_bytes(write_stripe([]))
+    files, options = [str(tmp_path / "report.csv")], PaymentOptions(period="2026-10")
+    run = reconcile_payments(files, "stripe", ledger, BOOK, tmp_path / "out", options)
+    assert run.result.as_text().endswith("Nothing was compared: neither side has a row.")
+
+
+def test_a_statement_of_another_period_is_an_error(ledger: Ledger, tmp_path: Path) -> None:
+    """A statement whose rows are all outside of the period never counts as books that agree."""
+    with pytest.raises(BillingError, match=r"the statement is from 2026-10-05T.*: name another --period"):
+        run(ledger, tmp_path, "stripe", [payment("order_1", currency="USD")], period="2026-12")
 
 
 @pytest.mark.parametrize("source", WRITERS)

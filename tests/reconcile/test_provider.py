@@ -102,6 +102,30 @@ def test_a_report_without_faults_agrees(tmp_path: Path, name: str) -> None:
     assert causes(rows) == {("matched", ""): count}
 
 
+EMPTY = [
+    ("openai", b'{"object": "page", "data": [], "has_more": false, "next_page": null}'),
+    ("openai", b"start_time\tend_time\tamount_value\tamount_currency\tline_item\tproject_id\n"),
+    ("anthropic", b'{"data": [], "has_more": false, "next_page": null}'),
+    ("openrouter", b"[]"),
+    ("new-api", b'{"success": true, "message": "", "data": []}'),
+]
+
+
+@pytest.mark.parametrize(("source", "content"), EMPTY)
+def test_a_report_without_rows_is_an_error(tmp_path: Path, source: str, content: bytes) -> None:
+    """An empty report is neither books that agree nor a claim that the provider charged nothing."""
+    with pytest.raises(BillingError, match="it has no rows, so nothing can be compared"):
+        run(tmp_path, source, [content], OPENAI)
+
+
+@pytest.mark.parametrize("name", ["OpenAI costs, pages", "OpenRouter generations"])
+def test_a_period_without_rows_is_an_error(tmp_path: Path, name: str) -> None:
+    """The period of another month is named with the time of the report."""
+    source, files, _ = REPORTS[name]
+    with pytest.raises(BillingError, match=r"no row in 2026-12-01.*; it is from 2026-10-10T.* to 2026-10-1[67]T"):
+        run(tmp_path, source, files, OPENAI, period="2026-12")
+
+
 def test_the_rounding_of_a_new_api_is_no_difference(tmp_path: Path) -> None:
     """An upstream that rounds each request to a whole quota agrees, with the cause ``rounding``."""
     rows = run(tmp_path, "new-api", [new_api_data(OPENAI)], OPENAI)

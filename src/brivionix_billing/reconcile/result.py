@@ -152,6 +152,8 @@ class Result:
         ]
         lines += [["total", "", unit, *_shown(totals, self.columns)] for unit, totals in self.totals.items()]
         verdict = "The books agree." if self.agrees else "The books disagree."
+        if not self.causes:
+            verdict = "Nothing was compared: neither side has a row."
         return "\n".join([format_table([heading, *lines], left=3), *("", *self.notes) * bool(self.notes), "", verdict])
 
 

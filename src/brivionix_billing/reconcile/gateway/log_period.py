@@ -10,6 +10,7 @@ from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from brivionix_billing.errors import BillingError
 from brivionix_billing.reconcile.gateway.reading import LogSource, RawRow
 from brivionix_billing.reconcile.result import Result
 from brivionix_billing.times import Period, format_instant
@@ -47,14 +48,22 @@ class LogPeriod:
 
     def _rows(self, source: LogSource) -> Iterator[RawRow]:
         rows, first, last = 0, datetime.max.replace(tzinfo=UTC), datetime.min.replace(tzinfo=UTC)
+        is_empty = True
         for raw in source.rows():
             at = self._time(raw)
             if at is None or self.period.contains(at):
+                is_empty = False
                 yield raw
             else:
                 rows, first, last = rows + 1, min(first, at), max(last, at)
         # A log is read several times. Only a reading to its end has counted all.
         self._outside = _Outside(rows, format_instant(first)[:10], format_instant(last)[:10])
+        if is_empty:
+            raise BillingError(
+                "invalid_argument",
+                f"the log has no row in {self.period}, so nothing can be compared; its days in UTC are from "
+                f"{self._outside.first} to {self._outside.last}: name another --period",
+            )
 
     def _time(self, raw: RawRow) -> datetime | None:
         with suppress(ValueError, RecursionError, LookupError, TypeError, AttributeError, OverflowError):

@@ -117,11 +117,19 @@ def _read_file(path: str) -> Iterator[RawRow]:
             yield from _items(first + file.read(), path)
         elif first:
             yield from _csv_rows(first, file, path)
+        else:
+            raise _no_rows(safe_repr(path, 200))
+
+
+def _no_rows(place: str) -> BillingError:
+    """Return the error of an empty log. It agrees with every price file, so it is more likely a failed export."""
+    return BillingError("file_unreadable", f"the log {place} has no rows, so nothing can be compared; export it again")
 
 
 def _csv_rows(first: str, rest: Iterable[str], path: str) -> Iterator[RawRow]:
     csv.field_size_limit(_MAX_CELL)
     reader = csv.DictReader(_with_first(first, rest), strict=True)
+    row = None
     try:
         for row in reader:
             if None in row or None in row.values():
@@ -132,6 +140,8 @@ def _csv_rows(first: str, rest: Iterable[str], path: str) -> Iterator[RawRow]:
             "file_unreadable",
             f"the log {safe_repr(path, 200)} is no valid CSV at line {reader.line_num}: {error}; export it again",
         ) from None
+    if row is None:
+        raise _no_rows(safe_repr(path, 200))
 
 
 def _with_first(first: str, rest: Iterable[str]) -> Iterator[str]:
@@ -159,6 +169,8 @@ def _items(text: str, path: str) -> Iterator[RawRow]:
         raise BillingError(
             "file_unreadable", f"the log {safe_repr(path, 200)} has no list of rows; export the log as JSON Lines"
         )
+    if not value:
+        raise _no_rows(safe_repr(path, 200))
     yield from value
 
 
@@ -185,6 +197,8 @@ def database_source(url: str, table: str, order: str) -> LogSource:
             last = connection.execute(sqlalchemy.select(sqlalchemy.func.max(log.c[order]))).scalar()
     except (SQLAlchemyError, KeyError, ValueError, ImportError) as error:
         raise failure(error) from None
+    if last is None:
+        raise _no_rows(f"in table {table}")
 
     def rows() -> Iterator[RawRow]:
         chosen = sqlalchemy.select(log).where(log.c[order] <= last).order_by(log.c[order])

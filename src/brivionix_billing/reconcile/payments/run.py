@@ -110,6 +110,13 @@ def reconcile_payments(
     rule = payment_rule(statement, channels, period, options.window, options.delay)
     others = [read_statement([path], name) for name, path in options.others]
     comparison = compare(statement, side, rule, period, others)
+    if statement.lines and not comparison.pairs:
+        times = [line.at for line in statement.lines]
+        raise BillingError(
+            "invalid_argument",
+            f"neither the statement nor the ledger has a row in {period}; the statement is from "
+            f"{format_instant(min(times))} to {format_instant(max(times))}: name another --period",
+        )
     outcomes: list[Outcome] = []
     if book_at is not None:
         booking = Booking(ledger, side, book, channels, book_at, usual_reference(comparison.pairs))

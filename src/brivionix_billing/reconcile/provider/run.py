@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -29,7 +29,7 @@ from brivionix_billing.reconcile.provider.responses import RESPONSE_COLUMNS, RES
 from brivionix_billing.reconcile.provider.usage_side import OurResponse, Upstreams, UsageSide, read_usage, slot_start
 from brivionix_billing.reconcile.result import Input, Result, ResultWriter, input_of
 from brivionix_billing.reconcile.rows import Row, State
-from brivionix_billing.times import CalendarDays, Period
+from brivionix_billing.times import CalendarDays, Period, format_instant
 
 __all__ = ["SOURCES", "ProviderOptions", "read_report", "reconcile_provider"]
 
@@ -94,6 +94,8 @@ def reconcile_provider(
     """
     options = options or ProviderOptions()
     report = read_report(paths, source, options.quota_per_usd)
+    if not report.buckets and not report.responses:
+        raise statement_error("the report", "it has no rows, so nothing can be compared", "download it again")
     upstreams = Upstreams.choose(book, source, options.upstream, options.projects)
     period = None if options.period is None else Period.parse(options.period, options.zone)
     inputs = [*map(input_of, paths), *usage_inputs]
@@ -157,7 +159,8 @@ class _Run:
         lines, repeated = _split_repeated(line for line in report.lines if within(self._period, line.bucket))
         buckets = [bucket for bucket in report.buckets if within(self._period, bucket)]
         if not buckets:
-            raise statement_error("the report", "it has no time within the period", "name another period, or none")
+            first, last = min(report.buckets)[0], max(end for _, end in report.buckets)
+            raise self._not_in_period(first, last)
         for line in (*lines, *repeated):
             if line.amount is not None and line.currency != book.currency:
                 raise statement_error(
@@ -198,11 +201,20 @@ class _Run:
             notes = [*report.notes, *_notes(side, outside), *_table_notes(table, comparer, has_amounts)]
             return writer.finish(self._inputs, book.digest, notes)
 
+    def _not_in_period(self, first: datetime, last: datetime) -> BillingError:
+        span = f"{format_instant(first)} to {format_instant(last)}"
+        return statement_error(
+            "the report", f"it has no row in {self._period}; it is from {span}", "name another period, or none"
+        )
+
     def responses(self, side: UsageSide) -> Result:
         """Compare a report by response."""
         book, lines = self._book, self._report.responses or ()
         if self._period is not None:
             lines = tuple(line for line in lines if line.at is None or self._period.contains(line.at))
+            if not lines:
+                times = [line.at for line in self._report.responses or () if line.at is not None]
+                raise self._not_in_period(min(times), max(times))
         rule = self._rule(RESPONSE_KEYS)
         ours = _within_report(side, lines, self._period, self._options.zone)
         with ResultWriter(self._out, rule, RESPONSE_COLUMNS, self._format) as writer:
