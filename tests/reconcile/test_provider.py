@@ -205,6 +205,50 @@ def test_one_token_kind_alone_is_a_price(tmp_path: Path) -> None:
     assert (row["cause"], row["explaining_price"], row["explaining_quantity"]) == ("price", "6", "120000")
 
 
+def test_a_factor_on_tiers_that_a_report_sums_is_a_price(tmp_path: Path) -> None:
+    """A line of two tiers has no price of few decimal places, but a factor of few."""
+    key = ("2026-10-12", "gpt-5.4-mini", "standard", "output")
+    batch = (*key[:2], "batch", "output")
+    sums = edited(edited(aggregate(OPENAI), key, factor="1.2"), batch, factor="1.2")
+    (row,) = (row for row in run(tmp_path, "openai", openai_costs(sums), OPENAI) if row["state"] != "matched")
+    assert (row["cause"], row["quantity_part"], row["meter"]) == ("price", "0", "output")
+
+
+def rounded(sums: Sums, places: int = 4) -> Sums:
+    """Return sums whose amounts are rounded."""
+    return {key: (tokens, round(cost, places)) for key, (tokens, cost) in sums.items()}
+
+
+def test_one_ratio_of_all_token_kinds_is_a_price(tmp_path: Path) -> None:
+    """In a rounded report, all kinds of a model that differ by one ratio on a day have another price."""
+    sums = aggregate(ANTHROPIC)
+    for meter in COUNTS:
+        sums = edited(sums, (*DAY, meter), factor="1.37")
+    rows = run(tmp_path, "anthropic", [anthropic_costs(rounded(sums))], ANTHROPIC)
+    assert causes(row for row in rows if row["state"] != "matched") == {("differs", "price"): 5}
+
+
+def test_requests_that_a_rounded_report_lacks_are_a_quantity(tmp_path: Path) -> None:
+    """In a rounded report, kinds that differ by several ratios have other quantities, though some fit another price."""
+    lost = next(request for request in ANTHROPIC if request.tier == "standard")
+    sums = rounded(aggregate(request for request in ANTHROPIC if request is not lost))
+    rows = run(tmp_path, "anthropic", [anthropic_costs(sums)], ANTHROPIC)
+    assert causes(row for row in rows if row["state"] != "matched") == {("differs", "quantity"): 5}
+
+
+@pytest.mark.parametrize("field", ["quota", "all"])
+def test_tokens_of_all_kinds_distinguish_price_and_quantity(tmp_path: Path, field: str) -> None:
+    """With the same tokens, another quota is another price. With more tokens, it is a quantity if they may cost it."""
+    page = json.loads(new_api_data(OPENAI))
+    row = page["data"][0]
+    for name in ("quota", "token_used", "count") if field == "all" else ("quota",):
+        row[name] = row[name] * 3
+    rows = run(tmp_path, "new-api", [json.dumps(page).encode()], OPENAI)
+    (found,) = (row for row in rows if row["state"] != "matched")
+    assert found["cause"] == ("quantity" if field == "all" else "price")
+    assert found["price_part"] == ("0" if field == "all" else found["difference"])
+
+
 def test_quantity_and_price_are_split_exactly(tmp_path: Path) -> None:
     """If both differ, the quantity part is at our price, and the price part is at the quantity of the report."""
     sums = edited(aggregate(ANTHROPIC), (*DAY, "output"), tokens=1_000_000, factor="1.2")
@@ -288,6 +332,7 @@ def test_pages_that_overlap_are_duplicates(tmp_path: Path) -> None:
     page, last = openai_costs(aggregate(OPENAI))
     rows = run(tmp_path, "openai", [page, page, last], OPENAI)
     assert causes(rows) == {("matched", ""): 42, ("duplicate", "line_repeated"): 24}
+    assert {row["model"] for row in rows} == {"gpt-5.4-mini", "gpt-5.5"}
 
 
 def test_a_missing_page_is_an_error(tmp_path: Path) -> None:

@@ -122,11 +122,12 @@ class CellTable:
         lines = list(lines)
         self._dimensions = _common_dimensions(lines)
         for line in lines:
-            key = self._line_key(line)
+            key = self.key_of(line)
             self._known.add(key)
             self._cell(line.bucket[0], key).lines.append(line)
 
-    def _line_key(self, line: ReportLine) -> CellKey:
+    def key_of(self, line: ReportLine) -> CellKey:
+        """Return the key of the cell that a line of the report belongs to."""
         model = self._model(line.model)
         values = {
             "model": model,

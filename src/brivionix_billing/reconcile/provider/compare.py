@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from fractions import Fraction
 from itertools import pairwise
 from typing import Final
 
-from brivionix_billing.meters import METERS, Meter
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.reconcile.provider.alternatives import Alternatives
 from brivionix_billing.reconcile.provider.cells import Cell, CellKey, CellTable
 from brivionix_billing.reconcile.provider.findings import Finding
+from brivionix_billing.reconcile.provider.likely_causes import LikelyCauses, Tolerance
 from brivionix_billing.reconcile.provider.usage_side import SLOT, UsageSide, slot_start
 from brivionix_billing.reconcile.rows import NO_CAUSE, State
 
-__all__ = ["Comparer", "Tolerance"]
+__all__ = ["Comparer"]
 
 _OFFSETS: Final = [
     *(timedelta(hours=number) for number in range(-12, 15) if number),
@@ -27,31 +26,6 @@ _OFFSETS: Final = [
 ]
 """Time zones that a report may be in instead of UTC."""
 _MAX_PROBES: Final = 3
-_PRICE_GRID: Final = Fraction(1, 10_000)
-"""Published prices have at most four decimal places per unit of price."""
-_TINY: Final = Fraction(1, 10)
-
-
-@dataclass(frozen=True, slots=True)
-class Tolerance:
-    """The greatest difference of two amounts that agree."""
-
-    absolute: Fraction
-    """For one line of the report, in units of its currency."""
-    ratio: Fraction
-    """As a fraction of the amount."""
-    per_request: Fraction
-    """For each request, if the provider rounds each of them."""
-    cap: Fraction | None = None
-    """The most that ``absolute`` may be as a fraction of our amount; ``None``: no limit."""
-
-    def of(self, cell: Cell, amount: Fraction) -> Fraction:
-        """Return the tolerance of a cell."""
-        lines = max(1, sum(line.amount is not None for line in cell.lines))
-        absolute = self.absolute * lines
-        if self.cap is not None:
-            absolute = min(absolute, abs(amount) * self.cap)
-        return max(absolute, abs(amount) * self.ratio, self.per_request * cell.requests)
 
 
 class Comparer:
@@ -63,6 +37,7 @@ class Comparer:
         self._book, self._table, self._side = book, table, side
         self._tolerance, self._delay = tolerance, delay
         self._alternatives = Alternatives(book)
+        self._likely = LikelyCauses(book, tolerance)
         self._has_amounts = any(line.amount is not None for cell in table.cells.values() for line in cell.lines)
         self.offset = timedelta(0)
         """The time zone that the report seems to be in."""
@@ -77,9 +52,7 @@ class Comparer:
         for key, own in by_key.items():
             self._find_delays(key, own)
         self._find_time_zone(by_key)
-        for own in by_key.values():
-            self._find_constant_ratio(own)
-        _find_single_meters(found)
+        self._likely.review(found)
         self._find_partial_days(found)
         return found
 
@@ -154,13 +127,10 @@ class Comparer:
         if explanation is not None:
             finding.cause, finding.text = explanation
             return
-        if theirs is not None and ours and theirs != ours:  # tokens of all kinds together
-            finding.cause, finding.quantity_part = "quantity", finding.expected * Fraction(theirs - ours, ours)
-            rest = difference - finding.quantity_part
-            if abs(rest) > abs(finding.quantity_part):
-                finding.cause = "price"
+        if theirs is not None and ours:  # tokens of all kinds together
+            self._likely.split_total(finding, theirs - ours)
             return
-        finding.cause = self._likely_cause(finding, tolerance)
+        finding.cause = self._likely.of_amount(finding)
         finding.quantity_part = difference if finding.cause == "quantity" else Fraction(0)
 
     def _split_known(self, finding: Finding, scale: Fraction, tolerance: Fraction) -> None:
@@ -179,29 +149,6 @@ class Comparer:
             finding.cause = "price"
         else:
             finding.cause, finding.text = explanation
-
-    def _likely_cause(self, finding: Finding, tolerance: Fraction) -> str:
-        """Return ``price`` or ``quantity`` for a cell of which only amounts are reported.
-
-        A price that is published has few decimal places, and a quantity is a whole number. If only one of both is
-        possible, it is the cause.
-        """
-        cell = finding.cell
-        assert finding.reported is not None and finding.expected is not None  # noqa: S101, PT018  # both sides exist
-        quantity = cell.our_quantity
-        if not quantity or cell.key.meter is None:
-            return "quantity"
-        per = self._meter(cell.key.meter).per
-        price, price_error = finding.reported / quantity * per, tolerance / quantity * per
-        unit_price = finding.expected / quantity
-        count, count_error = finding.reported / unit_price, tolerance / unit_price
-        is_price = _is_on_grid(price, _PRICE_GRID, price_error)
-        is_count = _is_on_grid(count, Fraction(1), count_error)
-        finding.may_be_price = is_price
-        return "price" if is_price and not is_count else "quantity"
-
-    def _meter(self, name: str) -> Meter:
-        return METERS.get(name) or self._book.meters.get(name) or METERS["input"]
 
     def _only_ours_cause(self, cell: Cell) -> str:
         if cell.key.tier == "priority":
@@ -307,17 +254,6 @@ class Comparer:
                     finding.text = "the usage file does not have the whole day of the other zone"
                     finding.quantity_part = finding.difference
 
-    def _find_constant_ratio(self, findings: Sequence[Finding]) -> None:
-        """Name the price as the cause if several periods differ by one ratio: quantities never do."""
-        own = [f for f in findings if f.cause == "quantity" and f.cell.quantity is None and f.expected and f.reported]
-        if len(own) < 2:
-            return
-        ratios = [(f.reported or Fraction(0)) / (f.expected or Fraction(1)) for f in own]
-        errors = [self._tolerance.of(f.cell, f.expected or Fraction(0)) / (f.expected or Fraction(1)) for f in own]
-        if all(abs(ratio - ratios[0]) <= error + errors[0] for ratio, error in zip(ratios, errors, strict=True)):
-            for finding in own:
-                finding.cause, finding.quantity_part = "price", Fraction(0)
-
     def _find_partial_days(self, findings: Iterable[Finding]) -> None:
         """Name days that our usage file covers only in part, if the report has more of them.
 
@@ -337,22 +273,5 @@ class Comparer:
                 finding.cause = "partial_day"
 
 
-def _find_single_meters(findings: Iterable[Finding]) -> None:
-    """Name the price as the cause if only one meter of a model differs on a day: a request has several meters."""
-    by_model: dict[tuple[str, str | None, str | None, str | None], list[Finding]] = defaultdict(list)
-    for finding in findings:
-        key = finding.cell.key
-        by_model[finding.cell.span.label, key.model, key.tier, key.project].append(finding)
-    for own in by_model.values():
-        different = [finding for finding in own if finding.state is not State.MATCHED]
-        if len(different) == 1 and len(own) > 1 and different[0].cause == "quantity" and different[0].may_be_price:
-            different[0].cause, different[0].quantity_part = "price", Fraction(0)
-
-
 def _is_open(finding: Finding) -> bool:
     return finding.cause in ("quantity", "not_in_usage", "not_in_report", "not_billed")
-
-
-def _is_on_grid(value: Fraction, grid: Fraction, error: Fraction) -> bool:
-    """Return whether a value is a multiple of the grid within an error that is small enough to tell."""
-    return error < grid * _TINY and abs(value / grid - round(value / grid)) * grid <= error

@@ -42,7 +42,7 @@ class Finding:
     quantity_part: Fraction = Fraction(0)
     text: str = ""
     may_be_price: bool = False
-    """Whether the amount, which is all that the report has, fits another price as well as another quantity."""
+    """Whether the amount, which is all that the report has, may come from another price as well as another quantity."""
 
     @property
     def difference(self) -> Fraction:

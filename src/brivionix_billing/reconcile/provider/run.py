@@ -18,8 +18,9 @@ from brivionix_billing.reconcile.exported_files import read_files, statement_err
 from brivionix_billing.reconcile.matching import Key, Rule
 from brivionix_billing.reconcile.provider.anthropic import read_anthropic
 from brivionix_billing.reconcile.provider.cells import CellTable
-from brivionix_billing.reconcile.provider.compare import Comparer, Tolerance
+from brivionix_billing.reconcile.provider.compare import Comparer
 from brivionix_billing.reconcile.provider.findings import COLUMNS, RowMaker
+from brivionix_billing.reconcile.provider.likely_causes import Tolerance
 from brivionix_billing.reconcile.provider.new_api import QUOTA_PER_USD, read_new_api
 from brivionix_billing.reconcile.provider.openai import read_openai
 from brivionix_billing.reconcile.provider.openrouter import read_openrouter
@@ -253,18 +254,16 @@ def _our_total(table: CellTable, side: UsageSide, book: PriceBook) -> Decimal:
 
 def _repeated_row(line: ReportLine, table: CellTable, currency: str) -> Row:
     span = table.periods.at(line.bucket[0])
+    key = table.key_of(line)
     details = {
         "day": span.label if span else "",
-        "model": line.model or "",
-        "tier": line.tier or "",
-        "project": line.project or "",
-        "meter": line.meter or "",
+        **{name: value or "" for name, value in key._asdict().items()},
         "reported_quantity": "" if line.quantity is None else str(line.quantity),
         "text": line.text,
         "place": line.place.replace("\\", "/").rpartition("/")[2],
     }
-    key = " ".join(filter(None, (details["day"], line.model, line.tier, line.project, line.meter)))
-    return Row(key, State.DUPLICATE, "line_repeated", currency, line.amount, None, details)
+    name = " ".join(filter(None, (details["day"], *key)))
+    return Row(name, State.DUPLICATE, "line_repeated", currency, line.amount, None, details)
 
 
 def _unpriced_rows(side: UsageSide, table: CellTable, currency: str) -> Iterable[Row]:
