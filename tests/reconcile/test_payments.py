@@ -96,6 +96,23 @@ def test_a_month_with_seeded_faults(ledger: Ledger, tmp_path: Path, source: str)
     assert Decimal(summary["totals"]["USD" if source == "stripe" else "CNY"]["statement"]) == paid
 
 
+@pytest.mark.parametrize("voided", ["", "lot_order_1", "lot_tx_1"])
+def test_the_second_credit_of_a_payment_is_the_duplicate(ledger: Ledger, tmp_path: Path, voided: str) -> None:
+    """The first top-up is that of the payment, whatever time the row has. One that was voided is none."""
+    top_up(ledger, "order_1")
+    top_up(ledger, "tx_1", at=AT + timedelta(minutes=3))
+    if voided:
+        at = AT + timedelta(hours=1)
+        ledger.void("acct_1", voided, used="owe", reason="credited twice", author="ada", id="void", at=at)
+    row = payment("order_1")
+    row.at += timedelta(minutes=30)
+    rows = run(ledger, tmp_path, "wechat", [row], channels=["rmb"], period="2026-10")
+    found = {row["operation"]: (row["state"], row["cause"]) for row in rows}
+    valid = "lot_tx_1" if voided == "lot_order_1" else "lot_order_1"
+    assert found.pop(valid) == ("matched", "")
+    assert set(found.values()) == {("matched", "voided") if voided else ("duplicate", "credited_twice")}
+
+
 def test_an_empty_statement_of_an_empty_period_compares_nothing(ledger: Ledger, tmp_path: Path) -> None:
     """A month without payments has no finding, and the summary says that nothing was compared."""
     (tmp_path / "report.csv").write_bytes(write_stripe([]))

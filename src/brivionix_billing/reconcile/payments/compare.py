@@ -13,6 +13,7 @@ from brivionix_billing.decimals import format_plain
 from brivionix_billing.reconcile.matching import Item, Key, Match, Rule, match
 from brivionix_billing.reconcile.payments.ledger_side import LedgerOperation, LedgerSide
 from brivionix_billing.reconcile.payments.payment_ids import PaymentIds
+from brivionix_billing.reconcile.payments.repeated_payments import prefer_first_credit, prefer_first_row
 from brivionix_billing.reconcile.payments.statement import LEDGER_KINDS, LineKind, Statement, StatementLine
 from brivionix_billing.reconcile.rows import NO_CAUSE, Columns, Row, State
 from brivionix_billing.times import Period, format_instant
@@ -102,7 +103,7 @@ def compare(
     by_id = {each.id: each for each in booked}
     theirs = [_line_item(line, payments, ledger, by_id) for line in lines]
     ours = [_operation_item(operation, payments) for operation in booked]
-    matches = _prefer_first(match(theirs, ours, rule))
+    matches = prefer_first_credit(prefer_first_row(match(theirs, ours, rule)))
     shift = _common_shift(matches)
     notes = list(statement.notes)
     if shift:
@@ -134,34 +135,6 @@ def _split_repeated(lines: Iterable[StatementLine]) -> tuple[list[StatementLine]
         if first.setdefault(key, line) is not line:
             repeated.append(line)
     return list(first.values()), repeated
-
-
-def _prefer_first(matches: Sequence[Match]) -> list[Match]:
-    """Give the operation of a payment that was made twice to the first row: the ledger booked that one.
-
-    The rows that follow are duplicates. Rows are paired by the closest time, which may be that of the second.
-    """
-    found = list(matches)
-    groups: dict[str, list[int]] = {}
-    for index, each in enumerate(found):
-        if each.theirs is not None and each.theirs.fields["kind"] == LineKind.PAYMENT and each.theirs.fields["payment"]:
-            groups.setdefault(each.theirs.fields["payment"], []).append(index)
-    for indexes in groups.values():
-        indexes.sort(key=lambda index: found[index].theirs.at)  # type: ignore[union-attr,arg-type,return-value]  # both exist
-        first, *others = indexes
-        head = found[first]
-        for index in others:
-            other = found[index]
-            if head.theirs is None or other.theirs is None or head.ours is not None:
-                break
-            if other.ours is not None and other.theirs.amount == head.theirs.amount:
-                found[first] = head._replace(state=other.state, ours=other.ours, key=other.key)
-                found[index] = other._replace(state=State.DUPLICATE, ours=None)
-                head = found[first]
-        for index in others:
-            if found[index].ours is None:
-                found[index] = found[index]._replace(state=State.DUPLICATE)
-    return found
 
 
 def _window_of(rule: Rule) -> timedelta:
