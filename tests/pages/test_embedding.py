@@ -17,7 +17,8 @@ from samples import AUTUMN, shipped
 HOST = "https://host.example/"
 PRICES = "https://prices.example.com/pricing.html"
 PAGE = """<!doctype html><html lang="zh-Hans" style="color-scheme: dark"><meta charset="utf-8"><title>Host</title>
-<script src="/prices.js" defer></script><style>:root { --bb-text: red } h1 { color: blue }</style>
+<script src="/prices.js" defer></script><style>:root { --bb-text: red } h1 { color: blue }
+brivionix-prices { --bb-accent: light-dark(#7a4300, #ffb066) }</style>
 <main><h1>Host</h1><brivionix-prices></brivionix-prices></main></html>"""
 INSIDE = "document.querySelector('brivionix-prices').shadowRoot"
 
@@ -86,6 +87,10 @@ def test_the_element_works_and_loads_nothing(host: tuple[Page, list[str]]) -> No
     assert (tab.url, violations(tab)) == (HOST, [])
     assert tab.evaluate("getComputedStyle(document.querySelector('h1')).color") == "rgb(0, 0, 255)"
     assert seen == [HOST, f"{HOST}prices.js"]
+    # The tint of an accent is that of the host, not of the default.
+    tint = f"getComputedStyle({INSIDE}.querySelector('.choices label:has(:checked)')).backgroundColor"
+    red, green, blue = tab.evaluate(f"{tint}.match(/[0-9.]+/g).map(Number)")[:3]
+    assert red > green > blue
 
 
 def test_two_elements_are_independent(host: tuple[Page, list[str]]) -> None:
@@ -144,3 +149,4 @@ def test_the_documented_recipes_are_those_of_the_examples() -> None:
     assert script in documented
     for path in ("vitepress/docs/.vitepress/config.mjs", "docusaurus/docusaurus.config.js"):
         assert 'src: "/prices.js"' in (ROOT / "examples/embedding" / path).read_text(encoding="utf-8")
+    assert (ROOT / "examples/embedding/docusaurus/src/css/custom.css").read_text(encoding="utf-8") in documented

@@ -132,6 +132,24 @@ def test_the_next_peak_window_is_in_the_readers_time_zone(browser: Browser, tmp_
             assert bool(shown) == bool(text), (now, zone)
 
 
+def test_windows_of_lower_prices_are_not_called_peaks(vendor_tab: Tab) -> None:
+    """A calendar is named by what its prices are beside those at other times, and the details agree."""
+    kinds = vendor_tab.page.evaluate("""() => {
+      const row = groupRows(currentGroup()).find(({ conditions }) => conditions && conditions.window);
+      const { window } = row.conditions, prices = nominalPrices(row), found = [];
+      for (const factor of ["1", "0.1", "0.5"]) {
+        const changed = Object.entries(prices).map(([meter, price]) => [meter, multiplyTexts(price, factor)]);
+        row.nominal = Object.fromEntries(changed);
+        found.push(translate(windowKind(window)));
+      }
+      row.nominal = { ...prices, output: "0" };
+      found.push(translate(windowKind(window)));
+      row.nominal = prices;
+      return found;
+    }""")
+    assert kinds == ["peak prices", "off-peak prices", "special prices", "special prices"]
+
+
 def test_windows_are_those_of_the_calendar(vendors: PriceBook) -> None:
     """The windows of a calendar are exactly the minutes that it contains."""
     calendar = vendors.calendars()["deepseek-peak"]
@@ -158,6 +176,10 @@ def test_details_have_what_the_row_leaves_out(vendor_tab: Tab) -> None:
         "Web search$10.00 per 1,000 calls",
     ):
         assert text in facts
+    # A price that differs anywhere is in every case: a reader must not guess whether a missing one is the usual one.
+    written = [text for text in vendor_tab.texts("#table .detail .facts") if "Cache write$" in text]
+    assert len(written) == 1 + len(heads)
+    assert not any("Web search" in text for text in written[1:])
     vendor_tab.page.get_by_role("button", name="claude-opus-4-8", exact=True).click()
     assert vendor_tab.page.locator("#table .detail").count() == 0
     assert vendor_tab.texts("#table tr:has(.expand[data-model='rerank-v4.0']) td") == ["Queries$2.00 per 1,000 queries"]

@@ -16,9 +16,34 @@ from pricing_page_kit import look
 from samples import AUTUMN, shipped
 from token_kit import load_benchmark
 
+
+def vendors() -> PriceBook:
+    """Return twelve models of eight vendors, with prices, names and calendars that need more room than usual."""
+    text = (DATA / "vendors.yaml").read_text(encoding="utf-8")
+    for old, new in (
+        ("models:\n  gpt-5.5:", "models:\n  accounts/inference/models/gpt-5.5-with-a-long-name:"),
+        (
+            "calendars:\n",
+            "calendars:\n  night: {time_zone: Europe/Berlin, rules: [{from: 2026-01-01, hours: ['22:00-06:00']}]}\n"
+            "  weekend: {time_zone: America/Lima, rules: [{from: 2026-01-01, weekdays: [sat], hours: ['00:00-24:00']}]}"
+            "\n",
+        ),
+        (
+            "windows: {deepseek-peak: {factor: 2}}",
+            "windows: {deepseek-peak: {factor: 2}, night: {factor: 0.5}, weekend: {factor: 0.1}}",
+        ),
+        ("{input: 1, cache_read: 0.1, cache_write: 1.25", "{input: 15000, cache_read: 0.00002625, cache_write: 1.25"),
+        ("cache_write_1h: 2, output: 5}", "cache_write_1h: 2, output: 123456.78}"),
+        ("premium-with-a-long-name", "premium-customers-of-the-northern-region-with-committed-spend-of-a-year"),
+    ):
+        assert old in text
+        text = text.replace(old, new, 1)
+    return PriceBook.loads(text)
+
+
 BOOKS: dict[str, Callable[[], PriceBook]] = {
     "shipped": shipped,
-    "vendors": lambda: PriceBook.load(DATA / "vendors.yaml"),
+    "vendors": vendors,
     "many": lambda: PriceBook.loads(load_benchmark("pricefile").price_file(500, groups=4)),
 }
 WIDTHS = (320, 390, 768, 1024, 1280, 1920)

@@ -23,7 +23,7 @@ function renderFacts(row, base, rows) {
     createElement("button", { type: "button", class: "copy", "data-copy": row.model, tabindex: "-1" }, translate("copy_name")), ...(base ? [copyRowButton(base)] : [])));
   return createElement("tr", { role: "row", class: "detail" }, cell);
 }
-function renderVariant(row, base) {
+function renderVariant(row, base, varying) {
   const sameTier = base && row.service_tier === base.service_tier;
   const label = [sameTier ? "" : TIER_LABELS[state.lang][row.service_tier], contextNote(row), ...conditionNotes(row)].filter(Boolean);
   const notes = [...(base && base.minimum === row.minimum ? [] : minimumNote(row)), base && base.ratio === row.ratio ? "" : termsNote(row)].filter(Boolean);
@@ -32,9 +32,7 @@ function renderVariant(row, base) {
   const window = row.conditions && row.conditions.window && windowText(row.conditions.window);
   if (window) head.append(createNote(window));
   const cells = renderPriceCells(row, visibleColumns);
-  // Other prices are listed once, with the usual prices, unless they differ.
-  const others = [...new Set([...otherMeters(row), ...(base ? otherMeters(base) : [])])]
-    .filter((meter) => !base || nominalPrices(row)[meter] !== nominalPrices(base)[meter]);
+  const others = [...new Set([...otherMeters(row), ...(base ? otherMeters(base) : [])])].filter((meter) => !base || varying.has(meter));
   if (cells.length === visibleColumns.length && others.length) {
     cells.push(createElement("td", { role: "cell", class: "facts", colspan: visibleColumns.length + 1 }, renderOtherPrices(row, others)));
   }
@@ -44,7 +42,10 @@ function renderDetails(row) {
   const rows = groupModels(currentGroup()).get(row.model) || [], base = row.unavailable ? undefined : row;
   const isSameTier = (other) => Number(base !== undefined && other.service_tier === base.service_tier);
   const variants = rows.filter((other) => other !== base).sort((a, b) => isSameTier(b) - isSameTier(a));
-  return [renderFacts(row, base, rows), ...variants.map((other) => renderVariant(other, base))];
+  // A price that is the same in all cases is listed once, with the usual prices.
+  const meters = base ? rows.flatMap((each) => Object.keys(nominalPrices(each))) : [];
+  const varying = new Set(meters.filter((meter) => rows.some((each) => nominalPrices(each)[meter] !== nominalPrices(base)[meter])));
+  return [renderFacts(row, base, rows), ...variants.map((other) => renderVariant(other, base, varying))];
 }
 function toggleDetails(button) {
   const row = button.closest("tr"), { model } = button.dataset, isOpen = openModels.delete(model);

@@ -6,6 +6,8 @@ function comparedRows(meter) {
   }));
   return found.filter(({ cells }) => cells.some(Boolean));
 }
+// A long name is cut, because it would move the prices off the screen. The title has all of it.
+const groupHead = (name) => createElement("span", { class: "cut", title: named("group", name) }, named("group", name));
 function renderComparison(heading) {
   const meter = state.compare;
   visibleRows = comparedRows(meter);
@@ -19,7 +21,7 @@ function renderComparison(heading) {
   const head = createElement("thead", { role: "rowgroup" }, createElement("tr", { role: "row" },
     createElement("th", { role: "columnheader", scope: "col", class: "first" }, translate("model")),
     ...columns.map((index) => createElement("th", { role: "columnheader", scope: "col", class: "figure" },
-      ...(index < 0 ? [translate("list_price")] : [named("group", list.groups[index].name), createNote(groupDiscount(list.groups[index]))])))));
+      ...(index < 0 ? [translate("list_price")] : [groupHead(list.groups[index].name), createNote(groupDiscount(list.groups[index]))])))));
   const body = createElement("tbody", { role: "rowgroup" }, ...visibleRows.map((row) => createElement("tr", { role: "row" },
     createElement("th", { role: "rowheader", scope: "row", class: "first" }, createElement("span", { class: "name" }, row.model)),
     ...columns.map((index, place) => {

@@ -78,10 +78,10 @@ function alignDecimals(rows, columns, cellPrice) {
   });
 }
 function renderPrice(exact, currency, meter, places = 0) {
-  const value = scaleToUnit(exact, meter);
+  const value = scaleToUnit(exact, meter), text = displayPrice(value, currency);
   return createElement("button", {
-    type: "button", class: "price" + paddingClass(value, currency, places), tabindex: "-1", "data-exact": value, "data-currency": currency, "data-meter": meter,
-  }, displayPrice(value, currency));
+    type: "button", class: "price" + paddingClass(value, currency, places) + (text.length > 9 ? " long" : ""), tabindex: "-1", "data-exact": value, "data-currency": currency, "data-meter": meter,
+  }, text);
 }
 function renderPriceCell(row, meter, places) {
   const price = viewPrice(row, meter);
