@@ -41,8 +41,18 @@ __all__ = ["Difference", "Verifier"]
 MAX_NAMED: Final = 20
 """Maximum number of records that a report names for one reason."""
 _MAX_REJECTED: Final = 10_000
+_USAGE_CODES: Final = frozenset({"file_unreadable", "invalid_argument", "missing_extra"})
+"""Codes of a usage file that cannot be read: as it is, with these options, or without an extra."""
 Find = Callable[[str], Mapping[str, Any] | None]
 OpenUsage = Callable[[], AbstractContextManager[IO[bytes]]]
+
+
+class _UsageError(Exception):
+    """The usage cannot be read."""
+
+    def __init__(self, error: BillingError) -> None:
+        super().__init__(error)
+        self.error = error
 
 
 class Verifier:
@@ -80,15 +90,18 @@ class Verifier:
         is valid for ``key``. ``find`` returns a document by its id: the changes of a bill before a note, and the bills
         whose late usage a bill contains.
 
-        Raises ``file_unreadable`` if the usage file or the list of records cannot be read.
+        Raises ``file_unreadable`` if the usage file or the list of records cannot be read, and ``invalid_argument`` or
+        ``missing_extra`` if the usage needs other options or an extra: none of them says anything about the document.
         """
         report = check_document(document, key, require_signature=require_signature)
         self._check_chain(document, previous, report)
         try:
             self._recompute(document, corrects, records, report, find)
+        except _UsageError as failure:
+            raise failure.error from None  # the failure is not one of the document
         except BillingError as error:
             if error.code == "file_unreadable":
-                raise  # the failure is not one of the document
+                raise
             report.add_difference("document", f"cannot be recomputed: {error.message}")
         except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError):
             if report.ok:
@@ -251,17 +264,23 @@ class Verifier:
                 if len(rejected) < _MAX_REJECTED:
                     rejected.append(record)
 
-            with self.open_usage() as lines:
-                aggregated = aggregate_usage(
-                    lines,
-                    book,
-                    header.period,
-                    account=self.account,
-                    on_rejected=keep,
-                    progress=self.progress,
-                    workers=self.workers,
-                    dimensions=None if header.split is None else Dimensions([header.split]),
-                )
+            dimensions = None if header.split is None else Dimensions([header.split])
+            try:
+                with self.open_usage() as lines:
+                    aggregated = aggregate_usage(
+                        lines,
+                        book,
+                        header.period,
+                        account=self.account,
+                        on_rejected=keep,
+                        progress=self.progress,
+                        workers=self.workers,
+                        dimensions=dimensions,
+                    )
+            except BillingError as error:
+                if error.code in _USAGE_CODES:
+                    raise _UsageError(error) from None
+                raise
             cached = self._aggregated[header.period, header.split] = (aggregated, rejected)
         return cached
 
