@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from functools import lru_cache, partial
@@ -14,6 +15,7 @@ from typing import Any, Final, NamedTuple
 __all__ = [
     "CODES",
     "CODE_GROUPS",
+    "MAX_COMPARED_NAMES",
     "BillingError",
     "ErrorCode",
     "Finding",
@@ -146,8 +148,9 @@ CODES: Final[dict[str, ErrorCode]] = {code: entry for group in CODE_GROUPS.value
 
 
 _CUTOFF: Final = 0.7
+_WORD_END: Final = re.compile(r"[-_./: ]+")
 _MAX_COMPARED_CHARACTERS: Final = 128
-_MAX_COMPARED_NAMES: Final = 2000
+MAX_COMPARED_NAMES: Final = 2000
 """A wrong name is compared with this many names at most."""
 
 
@@ -239,17 +242,26 @@ def missing_extra(what: str, extra: str, otherwise: str = "") -> BillingError:
 
 
 @lru_cache(1024)
-def closest_name(name: str, known: tuple[str, ...]) -> str | None:
+def closest_name(name: str, known: tuple[str, ...], cutoff: float = _CUTOFF) -> str | None:
     """Return the known name that was probably meant by a wrong one, or ``None``.
+
+    ``cutoff`` is the least similarity, from 0 to 1.
 
     >>> closest_name("Default", ("default", "vip")), closest_name("gpt-5.4-minni", ("gpt-5.4", "gpt-5.4-mini"))
     ('default', 'gpt-5.4-mini')
+    >>> closest_name("output_image", ("output", "image_input", "image_output"))  # the same words in another order
+    'image_output'
     """
-    if name in known or len(name) > _MAX_COMPARED_CHARACTERS or len(known) > _MAX_COMPARED_NAMES:
+    if name in known or len(name) > _MAX_COMPARED_CHARACTERS or len(known) > MAX_COMPARED_NAMES:
         return None
     by_folded = {each.casefold(): each for each in reversed(known)}
-    close = get_close_matches(name.casefold(), by_folded, 1, _CUTOFF)
-    return by_folded[close[0]] if close else None
+    close = get_close_matches(name.casefold(), by_folded, 1, cutoff)
+    by_words = {_sorted_words(each): each for each in reversed(known)}
+    return by_words.get(_sorted_words(name)) or (by_folded[close[0]] if close else None)
+
+
+def _sorted_words(name: str) -> tuple[str, ...]:
+    return tuple(sorted(filter(None, _WORD_END.split(name.casefold()))))
 
 
 def safe_repr(value: object, limit: int = 80) -> str:

@@ -7,11 +7,15 @@ import json
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from bill_kit import BOOK
+from brivionix_billing import BillingError, Usage
 from brivionix_billing.cli.ledger.common import redacted_url
+from brivionix_billing.ledger import Ledger
 from brivionix_billing.ledger.database.engine import create_ledger_engine
 from cli_kit import ESCAPES, Run
 from cli_ledger_kit import FIRST, LedgerCommand, available
@@ -187,6 +191,51 @@ def test_accounts(command: LedgerCommand) -> None:
     assert next(csv.DictReader(command.run_ok("accounts", "--format", "csv").splitlines()))["account"] == "acct_1"
     assert command.json("balance", "acct_2", "--at", "2026-10-01T00:01:00Z") == rows[1:]
     assert [row["held"] for row in command.json("accounts", "--at", "2026-10-02")] == ["0", "0"]
+
+
+def test_usage_of_a_period_without_any_names_the_days_with_usage(command: LedgerCommand) -> None:
+    """An empty table comes with a note that says from when to when there is usage, of the account or of any."""
+    _, out, err = command("usage", "--all", "--period", "2026-08")
+    assert ("no usage of any account; there is none in any other period either" in err, out.count("\n")) == (True, 2)
+    with Ledger.open(f"sqlite:///{command.folder}/ledger.db") as ledger:
+        for day in (3, 7):
+            at = datetime(2026, 10, day, 10, 20, tzinfo=UTC)
+            charge = BOOK.rate(Usage(input_tokens=1), model="alpha", group="default", at=at)
+            ledger.charge("acct_1", charge, id=f"charge-{day}", at=at)
+        assert ledger.usage_bounds("acct_1") == (
+            datetime(2026, 10, 3, 10, 15, tzinfo=UTC),
+            datetime(2026, 10, 7, 10, 15, tzinfo=UTC),
+        )
+        assert ledger.usage_bounds("acct_2") is None
+    for whose in ("acct_1", "--all"):
+        _, _, err = command("usage", whose, "--period", "2026-08")
+        assert "there is usage from 2026-10-03 to 2026-10-07 (UTC); check --period and --zone" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("balance acct1", "there is no account 'acct1'; open it, or correct the id; did you mean 'acct_1'?"),
+        ("statement ACCT_1 --period 2026-10", "did you mean 'acct_1'?"),
+        ("grant acct_11 5 --id g --reason r", "did you mean 'acct_1'?"),
+        ("transfer acct_1 acct-2 5 --id t --reason r", "did you mean 'acct_2'?"),
+        ("usage acct_1 --period 2026-10 --by days", "'days' is not a key of usage; use hour, day, "),
+        ("usage acct_1 --period 2026-10 --by days", "did you mean 'day'?"),
+        ("grant acct_1 5 --id g --reason r --expires 2027-01-01T00:00", "has no time zone; add Z for UTC"),
+    ],
+)
+def test_mistakes_in_names_and_times(command: LedgerCommand, words: str, says: str) -> None:
+    """Each has one message, with the name that was probably meant."""
+    status, out, err = command(*words.split())
+    assert (status, out, err.count("error: ")) == (2, "", 1)
+    assert says in err
+
+
+def test_no_account_is_suggested_outside_the_command_line(command: LedgerCommand) -> None:
+    """Which other accounts exist is the operator's business: the library, which a gateway uses, does not say it."""
+    with Ledger.open(f"sqlite:///{command.folder}/ledger.db") as ledger, pytest.raises(BillingError) as error:
+        ledger.balance("acct1", at=FIRST)
+    assert (error.value.code, error.value.suggestion) == ("unknown_account", None)
 
 
 def test_a_token(command: LedgerCommand) -> None:

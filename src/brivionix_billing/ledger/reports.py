@@ -251,7 +251,7 @@ def require_account(store: Store, account: str) -> AccountRow:
     """Return the row of an account. Raises ``unknown_account``."""
     row = store.fetch_one(AccountRow, store.sql.account, require_id(account, "the account"))
     if row is None:
-        raise BillingError("unknown_account", f"there is no account {safe_repr(account)}")
+        raise BillingError("unknown_account", f"there is no account {safe_repr(account)}; open it, or correct the id")
     return row
 
 

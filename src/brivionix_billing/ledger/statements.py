@@ -23,7 +23,7 @@ from brivionix_billing.ledger.units import units_from_column, units_to_credits
 from brivionix_billing.ledger.usage_keys import UsageKeys
 from brivionix_billing.times import CalendarDays, Period, format_instant
 
-__all__ = ["KIND_LABELS", "Movement", "Statement", "UsageLine", "statement", "usage", "usage_records"]
+__all__ = ["KIND_LABELS", "Movement", "Statement", "UsageLine", "statement", "usage", "usage_bounds", "usage_records"]
 
 _QUARTER_HOUR: Final = timedelta(minutes=15)
 _CHARGE_KINDS: Final = ("settle", "charge")
@@ -249,6 +249,13 @@ def usage(store: Store, account: str, period: Period, *, by: Sequence[str]) -> l
         for key, row in sorted(sums.items(), key=lambda item: item[0])
         if row.requests or row.credits or row.input_tokens or row.output_tokens  # else reversed
     ]
+
+
+def usage_bounds(store: Store, account: str) -> tuple[datetime, datetime] | None:
+    """Return the first and the last quarter hour with usage: see :meth:`Ledger.usage_bounds`."""
+    require_account(store, account)
+    first, last = next(iter(store.fetch_rows(store.sql.usage_bounds, account)))
+    return None if first is None else (parse_timestamp(f"{first}:00.000000Z"), parse_timestamp(f"{last}:00.000000Z"))
 
 
 def statement(store: Store, account: str, period: Period) -> Statement:

@@ -22,7 +22,14 @@ class UsageKeys:
     __slots__ = ("_days", "_names", "_times", "_zone")
 
     def __init__(self, names: Sequence[str], zone: str) -> None:
-        if isinstance(names, str) or not names or len({*names}) != len(names) or not {*names} <= {*USAGE_KEYS}:
+        unknown = next((name for name in names if name not in USAGE_KEYS), None)
+        if unknown is not None and not isinstance(names, str):
+            raise BillingError(
+                "invalid_argument",
+                f"{safe_repr(unknown)} is not a key of usage; use {', '.join(USAGE_KEYS)}",
+                near=(unknown, USAGE_KEYS),
+            )
+        if isinstance(names, str) or not names or len({*names}) != len(names):
             raise BillingError(
                 "invalid_argument", f"by is {safe_repr(names)}; use different ones of {', '.join(USAGE_KEYS)}"
             )

@@ -10,12 +10,13 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from brivionix_billing.cli.arguments import EXIT_OK, add_prices, load_book, parse_time_or_now
 from brivionix_billing.cli.output import print_rows, print_stderr
 from brivionix_billing.decimals import format_plain
-from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.errors import MAX_COMPARED_NAMES, BillingError, safe_repr
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.pricebook.patterns import matcher
 from brivionix_billing.times import format_instant, parse_instant
@@ -222,11 +223,27 @@ def open_ledger(args: Namespace, book: PriceBook | None = None) -> Iterator[Ledg
             )
         check_version(connection)
 
+    ledger = Ledger(engine, lot_order=DEFAULT_LOT_ORDER if book is None else book.lot_order, book=book)
     try:
         run_read(engine, check)
-        yield Ledger(engine, lot_order=DEFAULT_LOT_ORDER if book is None else book.lot_order, book=book)
+        yield ledger
+    except BillingError as error:
+        raise _with_suggestion(error, args, ledger) from None
     finally:
         close(engine)
+
+
+def _with_suggestion(error: BillingError, args: Namespace, ledger: Ledger) -> BillingError:
+    """Return the error with the account that was probably meant.
+
+    Only the command line suggests accounts: a gateway must not disclose to a customer which others exist.
+    """
+    if error.code != "unknown_account":
+        return error
+    known = list(islice(ledger.accounts(), MAX_COMPARED_NAMES + 1))
+    given = (getattr(args, name, None) for name in ("account", "to"))
+    wrong = next((name for name in given if isinstance(name, str) and name not in known), None)
+    return BillingError(error.code, error.message, near=(wrong, known))
 
 
 @contextmanager

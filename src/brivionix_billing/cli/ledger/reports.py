@@ -174,12 +174,26 @@ def _usage(args: Namespace) -> int:
             for account in _selected_accounts(args, ledger)
             for line in ledger.usage(account, period, by=by, by_token=args.by_token)
         ]
+        if not lines:
+            _note_usage(args, period, ledger)
     rows = [
         {"account": account, **{key: getattr(line, key) for key in _KEY_ORDER if key in keys}, **_counts(line)}
         for account, line in lines
     ]
     print_rows(rows, args.format, lambda: _usage_table(rows, "account", *keys))
     return EXIT_OK
+
+
+def _note_usage(args: Namespace, period: Period, ledger: Ledger) -> None:
+    """Print when there is usage, for a period without any."""
+    bounds = [found for account in _selected_accounts(args, ledger) if (found := ledger.usage_bounds(account))]
+    whose = "any account" if args.all else f"account {args.account}"
+    if bounds:
+        first, last = min(first for first, _ in bounds), max(last for _, last in bounds)
+        advice = f"there is usage from {first.date()} to {last.date()} (UTC); check --period and --zone"
+    else:
+        advice = "there is none in any other period either; check --db"
+    print_stderr(f"note: {args.period} ({period}): no usage of {whose}; {advice}")
 
 
 _KEY_ORDER: Final = ("hour", "day", "month", "model", "token", "member", "group")

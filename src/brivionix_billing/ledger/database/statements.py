@@ -89,6 +89,9 @@ class Statements:
             mappings.USAGE, "account = ? AND quarter_hour = ? AND model = ? AND token = ? AND member = ?"
         )
         self.usage_between = self._select(mappings.USAGE, "account = ? AND quarter_hour >= ? AND quarter_hour < ?")
+        self.usage_bounds = self._sql(
+            "SELECT MIN(quarter_hour), MAX(quarter_hour) FROM billing_usage WHERE account = ?"
+        )
         self.credits_before = self._sql(
             "SELECT CAST(credits AS TEXT) FROM billing_usage WHERE account = ? AND quarter_hour < ?"
         )

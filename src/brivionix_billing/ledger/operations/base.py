@@ -189,7 +189,7 @@ def lock_account(store: Store, account: str) -> AccountRow:
     """Return the row of an account, locked until the transaction ends. Raises ``unknown_account``."""
     row = store.fetch_one(AccountRow, store.sql.lock_account, require_id(account, "the account"))
     if row is None:
-        raise BillingError("unknown_account", f"there is no account {safe_repr(account)}; use open_account to open it")
+        raise BillingError("unknown_account", f"there is no account {safe_repr(account)}; open it, or correct the id")
     return row
 
 

@@ -140,6 +140,13 @@ class Queries(LedgerBase):
         keys = (*by, *(["token"] if by_token and "token" not in by else []))
         return self._run_read(lambda store: statements.usage(store, account, _to_period(period), by=keys), None)
 
+    def usage_bounds(self, account: str) -> tuple[datetime, datetime] | None:
+        """Return the starts of the first and the last quarter hour with usage, or ``None`` if there is none.
+
+        Raises ``unknown_account``.
+        """
+        return self._run_read(lambda store: statements.usage_bounds(store, account), None)
+
     def statement(self, account: str, period: Period | str) -> Statement:
         """Return the statement of a period: opening, movements, usage by day and model, closing."""
         return self._run_read(lambda store: statements.statement(store, account, _to_period(period)), None)
