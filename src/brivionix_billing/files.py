@@ -28,6 +28,7 @@ __all__ = [
     "make_folder",
     "move_new",
     "read_bounded",
+    "similar_files",
 ]
 
 
@@ -61,7 +62,7 @@ def read_bounded(path: str | Path, limit: int, what: str = "", *, too_large: str
         with open(path, "rb") as file:
             content = file.read(limit + 1)
     except (OSError, ValueError) as error:
-        near = _similar_files(path) if isinstance(error, FileNotFoundError) else None
+        near = similar_files(path) if isinstance(error, FileNotFoundError) else None
         raise BillingError("file_unreadable", f"cannot read {name}: {_reason(error)}", near=near) from None
     if len(content) > limit:
         raise BillingError(too_large, f"{name}: the file has more than {limit} bytes")
@@ -97,7 +98,7 @@ def append_line(path: str | Path, line: bytes, *, create: bool) -> None:
         raise BillingError("file_unreadable", f"cannot write {safe_repr(str(path), 200)}: {problem}") from None
 
 
-def _similar_files(path: str | Path) -> tuple[str, list[str]] | None:
+def similar_files(path: str | Path) -> tuple[str, list[str]] | None:
     """Return the name of a missing file and the names in its folder, for a suggestion."""
     folder, name = os.path.split(path)
     with suppress(OSError, ValueError):

@@ -34,6 +34,7 @@ _INSTANT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:T(?:[01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?(?:Z|[+-][0-9]{2}:[0-9]{2}))?",
     re.ASCII,
 )
+_WITHOUT_ZONE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?", re.ASCII)
 _MAX_SEARCHED: Final = 8
 """Maximum number of entries of a timeline that a linear search is fastest for."""
 _start_of: Final = attrgetter("start")
@@ -77,9 +78,10 @@ def parse_instant(text: str) -> datetime:
             pass
         else:
             return as_utc(value.replace(tzinfo=UTC) if len(text) == 10 else value)
-    if isinstance(text, str) and _INSTANT.fullmatch(text[:40] + "Z"):
+    if isinstance(text, str) and _WITHOUT_ZONE.fullmatch(text[:40]):
         raise BillingError(
-            "invalid_time", f"{safe_repr(text)} has no time zone; add Z for UTC, or an offset such as +08:00"
+            "invalid_time",
+            f"{safe_repr(text)} has no time zone; add Z for UTC, or an offset such as +08:00: 2026-10-01T00:00:03Z",
         )
     raise BillingError(
         "invalid_time",

@@ -136,7 +136,8 @@ class Channel:
                     )
                 pay = pay.amount
             offered = _amount(pay, self.currency)
-            paid = _to_steps(offered, minor_digits(self.currency), f"{self.currency} has fewer decimal places")
+            digits = minor_digits(self.currency)
+            paid = _to_steps(offered, digits, f"{self.currency} has {digits or 'none'}")
             # If a minor unit buys less than the smallest step of Credits, none is taken that buys nothing.
             least = _min_payment_for(segments, _max_credits_for(segments, paid * unit), unit)
             paid = paid if received and least else least

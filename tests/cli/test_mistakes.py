@@ -13,6 +13,7 @@ from brivionix_billing import BillingError, Money, PriceBook, Usage
 from brivionix_billing.cli.parser import text_or_empty
 from brivionix_billing.gateway import from_billing_error
 from brivionix_billing.ledger import Ledger
+from brivionix_billing.pages import pricing_page
 from brivionix_billing.tokens import TokenCounter
 from cli_kit import Run, commands
 from paths import DATA
@@ -73,6 +74,7 @@ def test_a_mistake_in_python_is_named(statement: str, says: str, run: Run) -> No
         "Money": Money,
         "TokenCounter": TokenCounter,
         "Ledger": Ledger,
+        "pricing_page": pricing_page,
     }
     with pytest.raises((BillingError, TypeError)) as error:
         eval(statement, names)

@@ -359,7 +359,7 @@ def test_the_json_schema_accepts_the_shipped_file_and_rejects_mistakes() -> None
 
 def test_a_rate_card_rejects_a_price_that_is_not_exact() -> None:
     """A price that is not a whole number of units is rejected by the file check and by the rate card."""
-    with pytest.raises(PriceFileError, match=r"models.m.prices\[0\].standard.input: 10 x 1 / 3 is not a whole number"):
+    with pytest.raises(PriceFileError, match=r"models.m.prices\[0\].standard.input: 10 / 3 is not a whole number"):
         book_of("{from: 2026-01-01, standard: {input: 1e1}}", nominal="3")
     book = book_of("{from: 2026-01-01, standard: {input: 3}}", nominal="3", ratio="0.9")
     card = book.rate_cards("m", group="g", at=NOW)[0]

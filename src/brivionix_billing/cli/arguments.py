@@ -126,4 +126,7 @@ def require_distinct_paths(*paths: str | None) -> None:
     named = [path for path in paths if path]
     for index, path in enumerate(named):
         if any(os.path.realpath(path) == os.path.realpath(other) for other in named[:index]):
-            raise BillingError("invalid_argument", f"{safe_repr(path, 200)} is named twice; name another file")
+            raise BillingError(
+                "invalid_argument",
+                f"{safe_repr(path, 200)} is named twice: it is also an input or another output; name another file",
+            )

@@ -191,7 +191,7 @@ def _focus(args: Namespace) -> int:
     issuer = args.issuer or (issuers[0] if issuers else "Example issuer")
     channels = {account: bills[account].channel if bills else _channel(args, book, None) for account in accounts}
     named = bool(bills) and all(bill.document["payment"] for bill in bills.values())
-    if args.channel is None and len(book.channels()) > 1 and not named:
+    if args.channel is None and len(book.channels()) > 1 and not named and channels:
         print_stderr(f"costs by payment channel {', '.join(sorted(set(channels.values())))}; --channel names another")
     rated = focus.usage_rows(usage, period, issuer, channels, bills)
     if args.ledger:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from argparse import Namespace
-from typing import Any
+from typing import Any, Final
 
 from brivionix_billing.cli.arguments import (
     EXIT_OK,
@@ -15,12 +16,15 @@ from brivionix_billing.cli.arguments import (
     require_distinct_paths,
 )
 from brivionix_billing.cli.output import print_rows
-from brivionix_billing.errors import BillingError
+from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.files import PUBLISHED, atomic_write_bytes
 from brivionix_billing.pages import Branding, load_image, load_stylesheet, pricing_component, pricing_page
 from brivionix_billing.rating.messages import resolve_locale
 
 __all__ = ["add_commands"]
+
+_LANGUAGE: Final = re.compile(r"[a-z]{2}([-_][A-Za-z]{2,4})?")
+"""What looks like the name of a language."""
 
 
 def add_commands(commands: Any) -> None:
@@ -119,7 +123,9 @@ def _language_and_text(value: str) -> tuple[str, str]:
     name, separator, text = value.partition("=")
     try:
         return (resolve_locale(name), text) if separator else ("", value)
-    except BillingError:
+    except BillingError as error:
+        if _LANGUAGE.fullmatch(name):
+            raise BillingError(error.code, f"{safe_repr(value)}: {error.message}") from None
         return "", value
 
 

@@ -16,10 +16,12 @@ _OTHER_COMMANDS: Final = {
     "bill": "invoice",
     "cost": "rate",
     "count": "tokens",
+    "help": "--help",
     "lint": "check",
     "price": "prices",
     "topup": "quote",
     "validate": "check",
+    "version": "--version",
 }
 _OTHER_OPTIONS: Final = {
     "--currency": "--channel",
@@ -100,6 +102,9 @@ class CommandParser(ArgumentParser):
             # A list of all commands or models is longer than the screen; the help shows it.
             problem = f"{safe_repr(choice[2])} is not one of {', '.join(known)}"
             message = f"argument {choice[1]}: {problem}{meant}"
+            first = next(iter(self._words or ()), "")
+            if choice[1] == "COMMAND" and first.startswith("-") and first != "--debug":
+                message = f"argument COMMAND: missing before {first}; give options after the command"
         number = _INVALID_NUMBER.fullmatch(message)
         if number is not None:
             message = f"argument {number[1]}: {safe_repr(number[2])} is not a whole number"
@@ -129,5 +134,5 @@ def _meant(name: str, known: Iterable[str], others: Mapping[str, str]) -> str:
     """Return a suggestion to append to a message, or nothing."""
     names = tuple(known)
     other = others.get(name)
-    meant = other if other in names else closest_name(name, names)
+    meant = other if other in names or (other or "").startswith("--") else closest_name(name, names)
     return f"; did you mean {meant}?" if meant else ""

@@ -62,9 +62,10 @@ class TaxTerms:
             require_text("the name of the tax", name)
             valid = isinstance(rate, Decimal) and rate.is_finite() and 0 <= rate <= _MAX_RATE
             if not valid or to_scaled(rate)[1] > _MAX_RATE_PLACES:
+                shown = format_plain(rate) if isinstance(rate, Decimal) and rate.is_finite() else safe_repr(rate)
                 raise BillingError(
                     "invalid_argument",
-                    f"tax {safe_repr(name)}: the rate {safe_repr(rate)} is invalid; use 0 to {_MAX_RATE} percent with "
+                    f"tax {safe_repr(name)}: the rate {shown} is invalid; use 0 to {_MAX_RATE} percent with "
                     f"at most {_MAX_RATE_PLACES} decimal places",
                 )
 

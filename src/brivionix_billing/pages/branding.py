@@ -146,6 +146,8 @@ def notes_by_language(notes: Sequence[str | Texts], language: str) -> list[str]:
 
 def branding_values(branding: Branding, language: str) -> dict[str, str]:
     """Return what the template shows, in one language; absent parts are empty. Raises ``invalid_argument``."""
+    if not isinstance(branding, Branding):
+        raise BillingError("invalid_argument", f"branding is {safe_repr(branding)}; use Branding(home=...)")
     description = localized_texts("description", branding.description)
     home = "" if branding.home is None else _require_web_address("home", branding.home)
     return {

@@ -88,6 +88,10 @@ def validate_stylesheet(text: str, name: str = "style") -> str:
     if place >= 0:
         _reject(name, text, place)
     _check_tokens(text, name)
+    if re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL).strip() and "{" not in text:
+        raise BillingError(
+            "invalid_argument", f"{name}: no style sheet; write rules such as :root {{ --bb-radius: 4px }}"
+        )
     return text
 
 

@@ -11,8 +11,9 @@ from typing import Any, Final, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from brivionix_billing.errors import BillingError, Finding, PriceFileError, safe_repr
+from brivionix_billing.errors import BillingError, Finding, PriceFileError, closest_name, safe_repr
 from brivionix_billing.file_kinds import PRICE_FILE, describe_kind
+from brivionix_billing.files import similar_files
 from brivionix_billing.pricebook import schema
 from brivionix_billing.pricebook.validation import ParsedSections, UnlocatedFinding, review, validate
 from brivionix_billing.pricebook.yaml_reader import MAX_BYTES, MAX_FINDINGS, ParsedYaml, read_yaml
@@ -49,15 +50,25 @@ def _read(path: str | Path) -> bytes:
     try:
         with open(path, "rb") as file:
             return file.read(MAX_BYTES + 1)
+    except TypeError:
+        raise BillingError(
+            "invalid_argument", f"the path of a price file is {safe_repr(path)}; use a str or a Path"
+        ) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
+        near = similar_files(path) if isinstance(error, FileNotFoundError) else None
         raise BillingError(
-            "file_unreadable", f"cannot read the price file {safe_repr(str(path), 200)}: {reason}"
+            "file_unreadable", f"cannot read the price file {safe_repr(str(path), 200)}: {reason}", near=near
         ) from None
 
 
 def loads(content: str | bytes, file: str = "<text>") -> schema.PriceFile:
-    """Return the validated content of a text. Raises :class:`PriceFileError`."""
+    """Return the validated content of a text. Raises :class:`PriceFileError`, and ``invalid_argument`` for no text."""
+    if not isinstance(content, str | bytes):
+        raise BillingError(
+            "invalid_argument",
+            f"the content of a price file is {safe_repr(content)}; use str or bytes, or load(path)",
+        )
     return _load(content, file)[0]
 
 
@@ -217,8 +228,8 @@ def _finding_from_pydantic(document: ParsedYaml, detail: ErrorDetails) -> Findin
 
 def _unknown_key(document: ParsedYaml, path: tuple[int | str, ...]) -> Finding:
     known = _known_keys(path[:-1])
-    close = get_close_matches(str(path[-1]), known, 1)
-    hint = f"did you mean {safe_repr(close[0])}?" if close else f"known here: {', '.join(known)}"
+    close = closest_name(str(path[-1]), tuple(known), 0.6)
+    hint = f"did you mean {safe_repr(close)}?" if close else f"known here: {', '.join(known)}"
     return document.finding(path, f"the key {safe_repr(path[-1])} is not known", hint, key=True)
 
 

@@ -131,8 +131,11 @@ class PriceResolver:
             raise self._unknown_group_error(group)
         span = timeline.at(at)
         if span.value is None:
+            later = "" if span.end == END_OF_TIME else f"; its next terms start at {format_instant(span.end)}"
             raise BillingError(
-                "unknown_group", f"group {safe_repr(group)} has no terms at {format_instant(at)}; add earlier terms"
+                "unknown_group",
+                f"group {safe_repr(group)} has no terms at {format_instant(at)}{later}; add earlier terms, or correct "
+                "the time",
             )
         return span
 

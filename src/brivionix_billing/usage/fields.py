@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from decimal import Decimal
-from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, NoReturn
 
 from brivionix_billing.decimals import decimal_places, to_scaled
-from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.errors import BillingError, closest_name, safe_repr
 from brivionix_billing.meters import CHILDREN, DESCENDANTS, MAX_QUANTITY_PLACES, METERS, REQUEST_METERS
 from brivionix_billing.usage.notes import NotesBuilder, UsageNotes
 
@@ -32,6 +31,16 @@ MAX_COUNT: Final = 10**12
 """Maximum quantity of one meter in one request. A larger number is a unit error, an overflow or an attack."""
 
 _MAX_NAME_LENGTH: Final = 256
+_OTHER_NAMES: Final = {
+    "cache_creation_input_tokens": "cache_write_tokens",
+    "cache_creation_tokens": "cache_write_tokens",
+    "cache_read_input_tokens": "cache_read_tokens",
+    "cached_input_tokens": "cache_read_tokens",
+    "cached_tokens": "cache_read_tokens",
+    "completion_tokens": "output_tokens",
+    "prompt_tokens": "input_tokens",
+}
+"""What providers call an argument of ``Usage`` whose own name is not the most similar one."""
 _CUSTOM_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
 
 
@@ -123,9 +132,9 @@ def build_fields(
     """
     if not counts.keys() <= _ARGUMENTS:
         unknown = next(name for name in counts if name not in _ARGUMENTS)
-        close = (get_close_matches(unknown, _ARGUMENTS, 1) or [f"{unknown}_tokens"])[0]
-        known = ", ".join(sorted(_ARGUMENTS))
-        advice = f"did you mean {safe_repr(close)}?" if close in _ARGUMENTS else f"use one of {known}"
+        names = tuple(sorted(_ARGUMENTS))
+        close = _OTHER_NAMES.get(unknown) or closest_name(unknown, names, 0.6) or f"{unknown}_tokens"
+        advice = f"did you mean {safe_repr(close)}?" if close in _ARGUMENTS else f"use one of {', '.join(names)}"
         raise TypeError(f"Usage has no argument {safe_repr(unknown)}; {advice}")
     given = {
         name: require_count(name, count) if _PLACES[name] == 0 else require_quantity(name, count, _PLACES[name])

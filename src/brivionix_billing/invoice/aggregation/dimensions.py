@@ -51,6 +51,7 @@ def require_section_dimension(name: str) -> str:
     raise BillingError(
         "invalid_argument",
         f"a bill cannot be split by {safe_repr(name)}; use {', '.join(SECTION_DIMENSIONS)} or tag:NAME",
+        near=(name, SECTION_DIMENSIONS),
     )
 
 

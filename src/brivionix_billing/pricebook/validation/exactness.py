@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cache, cached_property, reduce
 from itertools import product
+from typing import Final
 
 from brivionix_billing.decimals import (
     after_discount,
@@ -101,6 +102,7 @@ def check_exactness(file: ParsedSections, credit: schema.Credit) -> Iterator[Unl
                     yield from _check_set(path, item, meters, own, _variant_factors(item), credit)
 
 
+_PARTS: Final = ("ratio", "rest of the cache discount", "exchange rate", "factor")
 _NO_VARIANTS: frozenset[Decimal] = frozenset({_ONE})
 
 
@@ -163,10 +165,13 @@ def _check_price(
     for parts in product(*map(sorted, (factors.ratios, shares, factors.exchange, variants))):
         factor = reduce(multiply, parts)
         if unit_rate(price, factor, per, nominal) is None:
+            stated = [format_plain(price)]
+            stated += [
+                f"{format_plain(part)} ({what})" for part, what in zip(parts, _PARTS, strict=True) if part != _ONE
+            ]
             yield UnlocatedFinding(
                 path,
-                f"{format_plain(price)} x {format_plain(factor)} / {format_plain(nominal)} is not a whole number of "
-                f"10^-18 Credit per {unit}",
+                f"{' x '.join(stated)} / {format_plain(nominal)} is not a whole number of 10^-18 Credit per {unit}",
                 "round the price or the ratio",
             )
             return

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from difflib import get_close_matches
 from typing import NamedTuple
 
-from brivionix_billing.errors import safe_repr
+from brivionix_billing.errors import closest_name, safe_repr
 from brivionix_billing.pricebook import schema
 from brivionix_billing.times import format_instant
 
@@ -77,6 +76,6 @@ def check_dates(
 
 def suggest(name: str, known: Iterable[str], otherwise: str) -> str:
     """Return a hint: the known name that is closest, or ``otherwise``."""
-    names = list(known)
-    close = get_close_matches(name, names, 1) if len(names) <= _MAX_SUGGESTED else []
-    return f"did you mean {safe_repr(close[0])}?" if close else otherwise
+    names = tuple(known)
+    close = closest_name(name, names, 0.6) if len(names) <= _MAX_SUGGESTED else None
+    return f"did you mean {safe_repr(close)}?" if close else otherwise
