@@ -36,7 +36,7 @@ HELD = st.one_of(
 )
 MODELS = st.sampled_from([None, None, "a", "b"])
 TOKENS = st.sampled_from([None, None, "free", "tight"])
-MEMBERS = st.sampled_from([None, None, None, "ann", "bob"])
+MEMBERS = st.sampled_from([None, None, "ann", "ann", "bob"])
 SHARES = st.sampled_from(["0", "0.5", "0.9", "1", "1.5", "4", "12"])
 TIMES = st.one_of(st.none(), st.integers(1, 500))
 SIGNALS: tuple[dict[str, Any], ...] = (
@@ -89,6 +89,8 @@ class Machine(RuleBasedStateMachine):
             )
             self.model.tokens[token] = ModelToken(None if limit is None else Fraction(limit))
             self.model.tokens[token].secrets[f"{token:->30}"] = None
+        for member in ("ann", "bob"):
+            self.add_member(member)
         self.top_up(8_500, "rmb", None)
 
     def new(self, kind: str) -> str:
@@ -351,7 +353,7 @@ class Machine(RuleBasedStateMachine):
             lambda: self.model.charge(id, Fraction(credits), token, member=member),
         )
 
-    @rule(member=st.sampled_from(["ann", "bob"]))
+    @rule(member=st.sampled_from(["ann", "eve"]))
     def add_member(self, member: str) -> None:
         id, now = self.new("join"), self.model.now
         self.both(
@@ -359,7 +361,7 @@ class Machine(RuleBasedStateMachine):
             lambda: self.model.add_member(member),
         )
 
-    @rule(member=st.sampled_from(["ann", "bob"]), state=st.sampled_from(["frozen", "active", "active", "removed"]))
+    @rule(member=st.sampled_from(["ann", "bob", "eve"]), state=st.sampled_from([*["active"] * 4, "frozen", "removed"]))
     def change_member(self, member: str, state: str) -> None:
         id, now = self.new("member"), self.model.now
         operation = {

@@ -177,3 +177,15 @@ def test_axe_finds_nothing(
     with in_browser(browser, tmp_path / "s.html", page, **options) as tab:
         assert violations(tab.page) == []
         assert tab.page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize(("locale", "account"), [("en", "the account itself"), ("zh_CN", "账户本身")])
+def test_the_usage_of_members_is_a_table(statement: Json, locale: str, account: str) -> None:
+    """It has one row per member and one for the account itself; names are escaped; without members it is absent."""
+    line = {"requests": 2, "estimated": 0, "input_tokens": 5, "cache_read_tokens": 1, "output_tokens": 3}
+    members = [{"member": "", **line, "credits": "1.5"}, {"member": MARKUP, **line, "credits": "2"}]
+    html = statement_page({**statement, "members": members}, issuer=ISSUER, locale=locale)
+    assert [MARKUP, "2", "5", "1", "3", "2"] in rows(html)
+    assert [account, "2", "5", "1", "3", "1.5"] in rows(html)
+    assert MARKUP not in html
+    assert account not in statement_page(statement, issuer=ISSUER, locale=locale)

@@ -84,7 +84,8 @@ def statement_page(
             "closing": language.group_digits(shown["closing"]),
             "payments": payments,
             "payment_totals": _payment_totals(shown.get("payments", ()), words, language),
-            "models": _usage_by("model", shown["usage"], words, language),
+            "members": _usage_by("member", shown.get("members", ()), words["account_itself"], language),
+            "models": _usage_by("model", shown["usage"], words["elsewhere"], language),
             "days": _days(shown["usage"], words, language),
             "charts": usage_charts(_chart_document(shown["usage"], words), language),
         }
@@ -310,11 +311,11 @@ def _requests(usage: Iterable[Json], words: Mapping[str, str], language: LocaleF
 _COUNTS: Final = ("requests", "input_tokens", "cache_read_tokens", "output_tokens")
 
 
-def _usage_by(key: str, usage: Iterable[Json], words: Mapping[str, str], language: LocaleFormatter) -> list[Json]:
-    """Return rows of usage, summed by day or model, in the order of first use; a model is named by its sums."""
+def _usage_by(key: str, usage: Iterable[Json], empty: str, language: LocaleFormatter) -> list[Json]:
+    """Return rows of usage, summed by day, model or member, sorted. ``empty`` names usage without the key."""
     groups: dict[str, list[Json]] = {}
     for row in usage:
-        groups.setdefault(row[key] or words["elsewhere"], []).append(row)
+        groups.setdefault(row[key] or empty, []).append(row)
     return [
         {
             "name": name,
@@ -326,7 +327,7 @@ def _usage_by(key: str, usage: Iterable[Json], words: Mapping[str, str], languag
 
 
 def _days(usage: Sequence[Json], words: Mapping[str, str], language: LocaleFormatter) -> list[Json]:
-    rows = _usage_by("day", usage, words, language)
+    rows = _usage_by("day", usage, words["elsewhere"], language)
     return rows if len(rows) <= _MAX_DAYS else []
 
 

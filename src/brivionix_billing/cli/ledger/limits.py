@@ -98,7 +98,7 @@ def _list(args: Namespace) -> int:
     heads = ("name", "token", "tag", "member", "unit", "window", "zone", "amount", "used", "left", "resets")
 
     def render_text() -> str:
-        return format_table([("limit", *heads[1:]), *([row[head] or "-" for head in heads] for row in rows)], left=6)
+        return format_table([("limit", *heads[1:]), *([row[head] or "-" for head in heads] for row in rows)], left=7)
 
     print_rows(rows, args.format, render_text)
     return EXIT_OK
