@@ -26,11 +26,12 @@ from brivionix_billing.ledger.entry import SUBACCOUNTS, Entry, LotChange
 from brivionix_billing.ledger.errors import LimitReachedError, ShortfallError
 from brivionix_billing.ledger.ledger import Ledger
 from brivionix_billing.ledger.limit_reports import Limit
+from brivionix_billing.ledger.member_reports import Member
 from brivionix_billing.ledger.money_movements import MoneyMovement
 from brivionix_billing.ledger.operations.maintenance import Audit
 from brivionix_billing.ledger.posting.holds import DEFAULT_HOLD_TTL
 from brivionix_billing.ledger.received_payment import ReceivedPayment
-from brivionix_billing.ledger.reports import Balance, Lot, Member, Order, Payment
+from brivionix_billing.ledger.reports import Balance, Lot, Order, Payment
 from brivionix_billing.ledger.requests import Request, RequestPage
 from brivionix_billing.ledger.restrictions import DEFAULT_PRIORITY, Restriction
 from brivionix_billing.ledger.signal_reports import Signal, SignalSetting

@@ -17,7 +17,6 @@ from brivionix_billing.ledger.locked_account import LockedAccount
 from brivionix_billing.ledger.projections import (
     AccountRow,
     LotRow,
-    MemberRow,
     OrderRow,
     PaymentRow,
     TokenRow,
@@ -33,7 +32,6 @@ __all__ = [
     "PAGE_SIZE",
     "Balance",
     "Lot",
-    "Member",
     "Order",
     "Payment",
     "account_page",
@@ -41,7 +39,6 @@ __all__ = [
     "entry_page",
     "lot_by_payment",
     "lots",
-    "members",
     "order_from_row",
     "orders",
     "payments",
@@ -136,23 +133,6 @@ class Lot:
         """Return the lot as JSON values."""
         values = {slot: _to_json(getattr(self, slot)) for slot in self.__slots__ if slot not in ("only", "priority")}
         return {**values, "only": None if self.only is None else self.only.as_dict(), "priority": self.priority}
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A member of an account, which pays for its requests."""
-
-    account: str
-    id: str
-    state: str
-    """``active``; ``frozen`` or ``removed``: its requests are refused."""
-    joined: datetime
-    changed: datetime
-    """Time since which it has its state."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the member as JSON values."""
-        return {slot: _to_json(getattr(self, slot)) for slot in self.__slots__}
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,15 +239,6 @@ def lots(store: Store, account: str) -> list[Lot]:
     """Return all lots of an account: see :meth:`Ledger.lots`."""
     require_account(store, account)
     return [_lot_from_row(row) for row in _fetch_lots(store, account)]
-
-
-def members(store: Store, account: str) -> list[Member]:
-    """Return all members of an account: see :meth:`Ledger.members`."""
-    require_account(store, account)
-    return [
-        Member(account, row.id, row.state, parse_timestamp(row.joined), parse_timestamp(row.changed))
-        for row in store.fetch_all(MemberRow, store.sql.members, account)
-    ]
 
 
 def tokens(store: Store, account: str) -> list[ApiToken]:

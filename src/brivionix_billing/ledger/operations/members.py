@@ -6,12 +6,12 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from brivionix_billing.ledger import reports
+from brivionix_billing.ledger import member_reports
 from brivionix_billing.ledger.entry import Entry
 from brivionix_billing.ledger.ids import MAX_ID_LENGTH, require_id, require_new_id
+from brivionix_billing.ledger.member_reports import Member
 from brivionix_billing.ledger.operations.base import LedgerBase
 from brivionix_billing.ledger.posting import members as posting
-from brivionix_billing.ledger.reports import Member
 from brivionix_billing.text_checks import require_text
 
 __all__ = ["Members"]
@@ -59,7 +59,7 @@ class Members(LedgerBase):
 
     def members(self, account: str, *, connection: Connection | None = None) -> list[Member]:
         """Return all members of an account, also removed ones, sorted by id."""
-        return self._run_read(lambda store: reports.members(store, account), connection)
+        return self._run_read(lambda store: member_reports.members(store, account), connection)
 
     def _change_member(
         self,
