@@ -25,6 +25,7 @@ SUBCOMMANDS = (
     *("migrate", "expire", "prune", "verify", "checkpoint", "rebuild", "open", "accounts"),
     *("balance", "lots", "token create"),
     *("freeze", "unfreeze", "limit set", "limit remove", "limit list"),
+    *("member add", "member freeze", "member unfreeze", "member remove", "member list"),
     *("signal set", "signal remove", "signal list", "signals list", "signals lease", "signals acknowledge"),
     *("token change", "token rotate", "token list", "topup", "grant", "adjust", "refund", "dispute", "reverse"),
     *("release", "void", "reverse-charge", "order", "cancel-order", "orders", "payment", "payments"),
