@@ -56,6 +56,7 @@ CODE_GROUPS: Final[dict[str, dict[str, ErrorCode]]] = {
         "unknown_upstream": ErrorCode(None, "the price file has no upstream of this name"),
         "no_price": ErrorCode(400, "the model has no price at that time"),
         "meter_unpriced": ErrorCode(500, "the usage has a kind of token or call for which the model has no price"),
+        "unknown_plan": ErrorCode(400, "the price file has no such plan, or no terms of it at that time"),
         "unknown_channel": ErrorCode(400, "the price file has no such payment channel, or no price of it at that time"),
         "invalid_time": ErrorCode(400, "a time is malformed, out of range, or has no UTC offset"),
     },

@@ -8,10 +8,12 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from brivionix_billing.decimals import after_discount, multiply
+from brivionix_billing.decimals import after_discount, format_plain, multiply
 from brivionix_billing.meters import METERS, TOKEN_METERS, Meter, custom_meter
+from brivionix_billing.money import Payable
 from brivionix_billing.pricebook.names import ModelNames, name_pattern
 from brivionix_billing.pricebook.patterns import assign_patterns, matcher
+from brivionix_billing.pricebook.plans import Plan
 from brivionix_billing.pricebook.price_sets import PriceSet, compile_price_set
 from brivionix_billing.times import Timeline
 from brivionix_billing.topup import Channel, VolumeDiscount, VolumeDiscountTier
@@ -29,6 +31,8 @@ __all__ = [
     "meter_table",
     "model_names",
     "model_timelines",
+    "plan",
+    "timeline",
     "with_defaults",
 ]
 
@@ -211,6 +215,23 @@ def channel(name: str, item: schema.Channel) -> Channel:
     )
 
 
+def plan(name: str, terms: schema.PlanTerms, channels: Mapping[str, Channel]) -> Plan:
+    """Return a plan by its terms."""
+    return Plan(
+        name=name,
+        credits=terms.credits,
+        period=terms.period,
+        zone=terms.time_zone,
+        prices={key: Payable(format_plain(price), channels[key].currency) for key, price in terms.prices.items()},
+        models=tuple(terms.models),
+        groups=tuple(terms.groups),
+        tags=tuple(terms.tags),
+        priority=terms.priority,
+        rollover=terms.rollover,
+        overflow=terms.overflow,
+    )
+
+
 _CACHE_READS = tuple(
     meter for meter in TOKEN_METERS if meter.cache == "read" and meter.fallback not in meter.parents[:1]
 )
@@ -244,6 +265,8 @@ def dated_entries(file: schema.PriceFile) -> list[schema.DatedEntry]:
         out += model.prices
     for group in file.groups.values():
         out += group.terms
+    for plan in file.plans.values():
+        out += plan.terms
     return out
 
 

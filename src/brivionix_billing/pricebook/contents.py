@@ -13,9 +13,10 @@ from brivionix_billing.money import Payable
 from brivionix_billing.pricebook import compile as compiler
 from brivionix_billing.pricebook.calendars import Calendar
 from brivionix_billing.pricebook.compile import Descriptions, ModelInfo
+from brivionix_billing.pricebook.plans import Plan
 from brivionix_billing.pricebook.resolver import PriceResolver
 from brivionix_billing.rating.labels import Labels
-from brivionix_billing.times import as_utc
+from brivionix_billing.times import as_utc, format_instant
 from brivionix_billing.topup import Channel, Quote
 from brivionix_billing.usage import Conventions
 
@@ -146,6 +147,31 @@ class BookContents:
     ) -> Quote:
         """Return the price of Credits on a channel, or the Credits that a payment buys; see :meth:`Channel.quote`."""
         return self.channel(channel).quote(at=at, credits=credits, pay=pay, received=received)
+
+    def plans(self, *, at: datetime) -> dict[str, Plan]:
+        """Return the plans that have terms at a time, by name, in the file's order."""
+        at = as_utc(at)
+        found: dict[str, Plan] = {}
+        for name, item in self._file.plans.items():
+            dated = compiler.timeline(item.terms, lambda terms: terms)
+            terms = dated.at(at).value
+            if terms is not None:
+                found[name] = compiler.plan(name, terms, self.resolver.channels)
+        return found
+
+    def plan(self, name: str, *, at: datetime) -> Plan:
+        """Return the terms of a plan at a time. Raises ``unknown_plan``."""
+        sold = self.plans(at=at)
+        plan = sold.get(name) if isinstance(name, str) else None
+        if plan is None:
+            known = ", ".join(sold)
+            raise BillingError(
+                "unknown_plan",
+                f"no plan {safe_repr(name)} in the price file at {format_instant(at)}; "
+                + (f"use one of: {known}" if known else "add it to 'plans'"),
+                near=(name, sold),
+            )
+        return plan
 
     @property
     def priced_model(self) -> str:

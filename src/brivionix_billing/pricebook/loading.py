@@ -164,6 +164,7 @@ def _salvage_sections(data: Any) -> ParsedSections:
         ],
         tools=_parse_or_none(schema.Tools, top.get("tools")) or schema.Tools(),
         channels=dict(_parse_each(schema.Channel, top.get("channels"))),
+        plans=dict(_parse_each(schema.Plan, top.get("plans"))),
         models=dict(_parse_each(schema.Model, models)),
         groups=dict(_parse_each(schema.Group, top.get("groups"))),
     )

@@ -14,6 +14,10 @@ from pydantic.json_schema import models_json_schema
 from brivionix_billing.errors import safe_repr
 from brivionix_billing.meters import METERS, MINIMUM_METER, REQUEST_METERS, TOOL_METERS
 from brivionix_billing.pricebook.lot_order import DEFAULT_LOT_ORDER, LOT_ORDER_RULES
+from brivionix_billing.pricebook.plan_schema import Plan as Plan
+from brivionix_billing.pricebook.plan_schema import PlanTerms as PlanTerms
+from brivionix_billing.pricebook.schema_base import DatedEntry as DatedEntry
+from brivionix_billing.pricebook.schema_base import StrictModel as StrictModel
 from brivionix_billing.pricebook.schema_values import (
     Amount,
     Count,
@@ -25,7 +29,6 @@ from brivionix_billing.pricebook.schema_values import (
     Factor,
     Family,
     Hours,
-    Instant,
     LocalizedText,
     Name,
     Price,
@@ -36,20 +39,6 @@ from brivionix_billing.pricebook.schema_values import (
     finding_error,
 )
 from brivionix_billing.rating import SERVICE_TIERS
-
-
-class StrictModel(BaseModel):
-    """A model that forbids unknown keys, conversions and changes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class DatedEntry(StrictModel):
-    """Effective from ``from`` until the next entry starts, or until its own ``until``. Append entries, never edit."""
-
-    since: Instant = Field(alias="from")
-    until: Instant | None = None
-
 
 KNOWN_METERS: Final = tuple(name for name in (*METERS, *REQUEST_METERS) if name != MINIMUM_METER.name)
 """The keys of a price, besides the meters that the file declares."""
@@ -218,7 +207,7 @@ class CalendarRule(DatedEntry):
 
     weekdays: list[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]] | None = Field(default=None, min_length=1)
     hours: list[Hours] = Field(min_length=1)
-    excluded_dates: list[DayRange] = []
+    excluded_dates: list[DayRange] = Field(default=[])
 
 
 class Calendar(StrictModel):
@@ -248,9 +237,9 @@ class Upstream(StrictModel):
 class NameLabels(StrictModel):
     """Texts by which readers know service tiers, regions and modes of this file. No price depends on them."""
 
-    service_tiers: dict[Word, LocalizedText] = {}
-    regions: dict[Name, LocalizedText] = {}
-    modes: dict[Name, LocalizedText] = {}
+    service_tiers: dict[Word, LocalizedText] = Field(default={})
+    regions: dict[Name, LocalizedText] = Field(default={})
+    modes: dict[Name, LocalizedText] = Field(default={})
 
 
 class Credit(StrictModel):
@@ -298,7 +287,7 @@ class Channel(StrictModel):
         description="Largest payment, in the channel's currency.",
     )
     prices: list[ChannelPrice] = Field(min_length=1)
-    volume_discounts: list[VolumeDiscount] = []
+    volume_discounts: list[VolumeDiscount] = Field(default=[])
 
 
 def _lot_order(value: Any) -> tuple[str, ...]:
@@ -335,23 +324,24 @@ class PriceFile(StrictModel):
     version: Literal[1]
     credit: Credit
     lots: Lots = Lots()
-    meters: dict[Word, CustomMeter] = {}
-    calendars: dict[Name, Calendar] = {}
-    service_tiers: dict[Word, list[Name]] = {}
-    regions: dict[Name, list[Name]] = {}
+    meters: dict[Word, CustomMeter] = Field(default={})
+    calendars: dict[Name, Calendar] = Field(default={})
+    service_tiers: dict[Word, list[Name]] = Field(default={})
+    regions: dict[Name, list[Name]] = Field(default={})
     labels: NameLabels = NameLabels()
-    exchange_rates: dict[Currency, list[ExchangeRate]] = {}
-    aliases: dict[Name, Name] = {}
+    exchange_rates: dict[Currency, list[ExchangeRate]] = Field(default={})
+    aliases: dict[Name, Name] = Field(default={})
     priced_model: Literal["requested", "served"] = "requested"
     unpriced_tokens: UnpricedTokens = Field(
         default="refuse",
         description="as_container: tokens on a meter without a price cost what contains them.",
     )
-    upstreams: dict[Name, Upstream] = {}
-    unaccounted: dict[Name, Word] = {}
-    cache_discount: list[CacheDiscount] = []
+    upstreams: dict[Name, Upstream] = Field(default={})
+    unaccounted: dict[Name, Word] = Field(default={})
+    cache_discount: list[CacheDiscount] = Field(default=[])
     tools: Tools = Tools()
-    channels: dict[Name, Channel] = {}
+    channels: dict[Name, Channel] = Field(default={})
+    plans: dict[Name, Plan] = Field(default={})
     models: dict[Name, Model]
     groups: dict[Name, Group]
 

@@ -11,6 +11,7 @@ from brivionix_billing.pricebook.validation.groups import check_group
 from brivionix_billing.pricebook.validation.labels import check_labels
 from brivionix_billing.pricebook.validation.models import check_defaults, check_model
 from brivionix_billing.pricebook.validation.names import check_declarations, check_names
+from brivionix_billing.pricebook.validation.plans import check_plan
 from brivionix_billing.pricebook.validation.review import review
 
 __all__ = ["ParsedSections", "UnlocatedFinding", "review", "validate"]
@@ -28,5 +29,7 @@ def validate(file: ParsedSections) -> Iterator[UnlocatedFinding]:
         yield from check_model(("models", name), model, file)
     for name, group in file.groups.items():
         yield from check_group(("groups", name), group, file)
+    for name, plan in file.plans.items():
+        yield from check_plan(("plans", name), plan, file)
     if file.credit is not None:
         yield from check_exactness(file, file.credit)

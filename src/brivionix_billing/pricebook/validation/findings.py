@@ -41,6 +41,7 @@ class ParsedSections(NamedTuple):
     cache_discount: Sequence[schema.CacheDiscount]
     tools: schema.Tools
     channels: dict[str, schema.Channel]
+    plans: dict[str, schema.Plan]
     models: dict[str, schema.Model]
     groups: dict[str, schema.Group]
 

@@ -234,6 +234,7 @@ def _missing_languages(file: schema.PriceFile) -> Iterator[UnlocatedFinding]:
         *((("models", name), model, ("display_name", "vendor", "description")) for name, model in file.models.items()),
         *((("groups", name), group, ("display_name", "description")) for name, group in file.groups.items()),
         *((("channels", name), item, ("display_name", "description")) for name, item in file.channels.items()),
+        *((("plans", name), item, ("display_name", "description")) for name, item in file.plans.items()),
         *((("calendars", name), item, ("display_name",)) for name, item in file.calendars.items()),
         *((("meters", name), item, ("label",)) for name, item in file.meters.items()),
         *((("labels", kind), texts, tuple(texts)) for kind, texts in file.labels),
