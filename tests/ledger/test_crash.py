@@ -25,5 +25,6 @@ def test_a_day_killed_at_every_statement_ends_like_a_day_without_a_crash(databas
     assert of > 9 * operations
     assert points >= of // 24
     assert operations == len(day())
-    assert entries == operations + 4  # the expiries of a hold and a lot, and the second entries of two transfers
+    # The expiries of a hold and a lot, the second entries of two transfers, and the allowance of a free plan.
+    assert entries == operations + 5
     print(done.stdout)

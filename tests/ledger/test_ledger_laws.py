@@ -23,6 +23,7 @@ from brivionix_billing.topup import Quote
 from exports_kit import check_exports
 from ledger_kit import BOOK, later, payment, tables
 from ledger_model import Model, ModelToken, RefusedError, half_up
+from plan_rules import TERMS, PlanRules
 from profiles import examples
 from requests_kit import check_requests
 from signal_model import ModelSetting
@@ -51,7 +52,7 @@ SIGNALS: tuple[dict[str, Any], ...] = (
 )
 
 
-class Machine(RuleBasedStateMachine):
+class Machine(PlanRules, RuleBasedStateMachine):
     """An account in the ledger, and the same account in the model."""
 
     def __init__(self) -> None:
@@ -99,6 +100,7 @@ class Machine(RuleBasedStateMachine):
 
     def both(self, ask: Callable[[], Entry], expected: Callable[[], Any]) -> Entry | None:
         """Run an operation in both. If the model rejects it, the ledger must raise the same code and change nothing."""
+        self.renew_free_plan()
         before = tables(self.ledger)
         self.model.tick()
         signals = deepcopy(self.model.signals)
@@ -184,7 +186,9 @@ class Machine(RuleBasedStateMachine):
     @rule(data=st.data(), share=st.sampled_from(["1", "1", "0.5", "1/3", "1.2"]), late=st.integers(0, 60))
     def receive(self, data: st.DataObject, share: str, late: int) -> None:
         """Pay an order, or a part of it, or more; the notice arrives some seconds after the payment."""
-        order = data.draw(st.sampled_from(sorted(self.model.orders)))
+        self.paid(data.draw(st.sampled_from(sorted(self.model.orders))), share, late)
+
+    def paid(self, order: str, share: str, late: int) -> None:
         id, now, has = self.new("lot"), self.model.now, self.model.orders[order]
         gross = max(1, int((has.pay + has.tax) * Fraction(share)))
         paid_at = max(0, now - late)
@@ -287,7 +291,7 @@ class Machine(RuleBasedStateMachine):
         id, now = self.new("hold"), self.model.now
         if credits.startswith("all"):
             self.model.tick()
-            room = self.model.room(self.model.usable_by(model, now))
+            room = self.model.room(self.model.usable_by(model, now, self.model.binding))
             credits = exact(room + (Fraction(1, 10**18) if credits != "all" else 0))
         amount = credits
         self.both(
@@ -537,7 +541,7 @@ class Machine(RuleBasedStateMachine):
 
     @property
     def restricts(self) -> bool:
-        return any(lot.model and lot.remaining for lot in self.model.lots)
+        return any((lot.model or lot.plan) and lot.remaining for lot in self.model.lots)
 
     def currency(self, lot: str) -> str:
         row = next(row for row in self.ledger.lots("acct") if row.id == lot)
@@ -545,6 +549,7 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def the_same_as_the_model(self) -> None:
+        self.renew_free_plan()
         self.model.tick()
         has = self.ledger.balance("acct", at=later(self.model.now))
         assert Fraction(has.available) == self.model.available >= 0
@@ -557,7 +562,7 @@ class Machine(RuleBasedStateMachine):
         if self.restricts:
             usable = self.ledger.balance("acct", at=later(now), model="a").usable
             assert usable is not None
-            assert Fraction(usable) == self.model.room(self.model.usable_by("a", now))
+            assert Fraction(usable) == self.model.room(self.model.usable_by("a", now, self.model.binding))
         for limit in self.ledger.limits("acct", at=later(self.model.now)) if self.model.limits else ():
             assert Fraction(limit.used) == self.model.limits[limit.name].used(self.model.now) >= 0
         if self.model.signals.raised:
@@ -615,6 +620,7 @@ class Machine(RuleBasedStateMachine):
         for order in self.ledger.orders("acct", at=later(0)):
             expected = self.model.orders[order.id]
             assert (order.state, order.received.minor) == (expected.state, expected.received)
+        self.same_plan()
         self.money_is_conserved()
         for token in self.ledger.tokens("acct"):
             assert Fraction(token.spent) == self.model.tokens[token.id].spent
@@ -665,4 +671,24 @@ class TestLaws(Machine.TestCase):  # type: ignore[misc,valid-type]  # Hypothesis
 
     settings = settings(
         max_examples=examples(100), stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
+    )
+
+
+class PlanMachine(Machine):
+    """An account with a plan from the start. Of the other rules, those that move Credits and money stay."""
+
+    order = cancel_order = adjust = adjust_lot = freeze = rotate = authenticate = transfer = None  # type: ignore[assignment]
+    set_limit = remove_limit = set_signal = remove_signal = read_signals = None  # type: ignore[assignment]
+
+    @initialize()
+    def begin(self) -> None:
+        super().begin()
+        self.subscribe(TERMS[0], "1")
+
+
+class TestPlanLaws(PlanMachine.TestCase):  # type: ignore[misc,valid-type]  # Hypothesis generates it
+    """Any sequence of operations on plans has the same result in the ledger and in the naive model, and is valid."""
+
+    settings = settings(
+        max_examples=examples(80), stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
     )

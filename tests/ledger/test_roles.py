@@ -15,13 +15,14 @@ from brivionix_billing.ledger import Ledger, Restriction
 from brivionix_billing.times import Period
 from ledger_kit import BOOK, NOW, body, charge, later, payment, quote, refused
 from paths import ROOT
+from plan_kit import plan, subscribe
 
 DATABASE = "roles"
 ROLES = ("billing_owner", "billing_gateway", "billing_finance")
 BLOCKS = re.findall(r"```sql\n(.*?)```", (ROOT / "docs" / "security.md").read_text(encoding="utf-8"), re.DOTALL)
 TABLES = (
     *("account", "counter", "hold", "journal", "limit", "lot", "order", "payment", "token", "usage", "version"),
-    *("signal", "signal_setting"),
+    *("signal", "signal_setting", "subscription"),
 )
 
 
@@ -88,6 +89,10 @@ def work(ledger: Ledger, name: str) -> None:
     ledger.receive_payment(name, paid, id=f"paid-{name}", at=NOW, order=f"order-{name}")
     ledger.refund(name, f"paid-{name}", pay=Payable(100, "CNY"), id=f"back-{name}", at=NOW)
     ledger.refund(name, f"lot-{name}", credits="10", id=f"refund-{name}", at=NOW)
+    subscribe(ledger, plan(period="week"), id=f"sub-{name}", account=f"{name}-2")
+    pro = plan("pro", 300, "30", period="week", overflow=False)
+    ledger.change_plan(f"{name}-2", f"sub-{name}", pro, id=f"pro-{name}", at=later(60), channel="stripe")
+    ledger.cancel_plan(f"{name}-2", f"sub-{name}", id=f"cancel-{name}", at=later(60))
     ledger.expire(at=later(100_000))
 
 

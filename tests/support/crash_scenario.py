@@ -24,6 +24,7 @@ import ledger_kit as kit
 from brivionix_billing import Payable
 from brivionix_billing.ledger import Ledger, Restriction
 from brivionix_billing.ledger.database.tables import METADATA
+from plan_kit import pay, plan
 from profiles import sampled
 
 Operation = Callable[[Ledger], Any]
@@ -118,11 +119,33 @@ def day() -> list[Operation]:
         lambda led: led.top_up("acct", kit.quote("17"), reference="pi_6", id="lot_6", at=at(138)),
         lambda led: led.transfer("acct", "other", "12", reason="split", id="move", at=at(138)),
         lambda led: led.transfer("other", "acct", "3", reason="back", id="move-2", at=at(138)),
+        *plan_operations(),
         lambda led: led.hold("acct", "0.1", id="r9", at=at(138), token="tok"),
         deliver_signals,
         lambda led: led.hold(
             "acct", "0.5", id="r7", at=at(150), ttl=minute
         ),  # posts the expiry of the second gift first
+    ]
+
+
+def plan_operations() -> list[Operation]:
+    """Return every operation on plans, with moved tax, debt and the first allowance of a free plan."""
+    at = kit.later(138)
+    basic, pro = plan(period="week"), plan("pro", 300, "30", period="week", overflow=False)
+    return [
+        lambda led: led.subscribe("other", basic, id="sub", at=at, channel="stripe"),
+        lambda led: led.order_period("other", "sub", id="period", at=at, tax_rate="0.19"),
+        lambda led: pay(led, "period", at),
+        lambda led: led.hold("other", "2", id="r10", at=at),
+        lambda led: led.change_plan("other", "sub", pro, id="up", at=at, channel="stripe", tax_rate="0.19"),
+        lambda led: pay(led, "up", at),
+        lambda led: led.hold("other", "200", id="r11", at=at, model="m"),
+        lambda led: led.settle("r11", "310", at=at),
+        lambda led: led.change_plan("other", "sub", basic, id="down", at=at, channel="stripe", at_period_end=True),
+        lambda led: led.dispute("other", "pay-up", id="chargeback-3", at=at),
+        lambda led: led.cancel_plan("other", "sub", id="cancel-plan", at=at),
+        lambda led: led.open_account("third", at=at),
+        lambda led: led.subscribe("third", plan("free", 5, None, period="day"), id="free", at=at),
     ]
 
 

@@ -10,6 +10,7 @@ from fractions import Fraction
 from itertools import combinations
 from math import floor
 
+from plan_model import ModelPlan, ModelTerms
 from signal_model import ModelSetting, ModelSignals
 
 ZERO = Fraction(0)
@@ -74,6 +75,7 @@ class ModelLot:
     moved_coins: int = 0
     moved_tax: int = 0
     origin: str | None = None
+    plan: str | None = None
 
     @property
     def gone(self) -> int:
@@ -103,6 +105,9 @@ class ModelOrder:
     expires: int
     state: str = "open"
     received: int = 0
+    plan: ModelPlan | None = None
+    starts: int | None = None
+    ends: int | None = None
 
     def worth(self, coins: int) -> Fraction:
         """Credits for an amount, in millionths."""
@@ -141,6 +146,7 @@ class ModelHold:
     model: str | None = None
     limits: list[ModelLimit] = field(default_factory=list)
     member: str | None = None
+    plan: str | None = None
 
     def end(self, state: str) -> None:
         """Resolve the hold without a charge: no limit counts it any more."""
@@ -202,6 +208,7 @@ class Model:
     """Member -> its state."""
     member_used: dict[str, Fraction] = field(default_factory=dict)
     """Member, or ``""`` -> Credits that it used."""
+    plan: ModelPlan | None = None
 
     @property
     def open(self) -> list[ModelHold]:
@@ -222,15 +229,23 @@ class Model:
     def lot(self, id: str) -> ModelLot:
         return next(lot for lot in self.lots if lot.id == id)
 
-    def usable_by(self, model: str | None, at: int) -> frozenset[str]:
-        """Return the lots that a request of a model at a time may use."""
+    def usable_by(self, model: str | None, at: int, plan: str | None = None) -> frozenset[str]:
+        """Return the lots that a request of a model at a time may use; ``plan``: only those of a subscription."""
         lots = [lot for lot in self.lots if lot.expires is None or lot.expires > at]
-        return frozenset(lot.id for lot in lots if lot.model in (None, model))
+        return frozenset(lot.id for lot in lots if lot.model in (None, model) and plan in (None, lot.plan))
+
+    def usable_by_hold(self, hold: ModelHold) -> frozenset[str]:
+        return self.usable_by(hold.model, hold.at, hold.plan)
+
+    @property
+    def binding(self) -> str | None:
+        """The subscription that must pay for new requests."""
+        return self.plan.id if self.plan is not None and self.plan.binds(self.now) else None
 
     def room(self, usable: frozenset[str], left: dict[str, Fraction] | None = None) -> Fraction:
         """Return what a request may take from some lots, so that every hold can still be paid (Hall's theorem)."""
         left = {lot.id: lot.remaining for lot in self.lots} if left is None else left
-        needs = [(self.usable_by(hold.model, hold.at), hold.credits) for hold in self.open]
+        needs = [(self.usable_by_hold(hold), hold.credits) for hold in self.open]
         return smallest_rest(usable, needs, left)
 
     def tick(self) -> None:
@@ -256,18 +271,20 @@ class Model:
 
     def holds_of(self, lot: ModelLot) -> frozenset[str]:
         """Return the open holds that may use a lot."""
-        return frozenset(hold.id for hold in self.open if lot.id in self.usable_by(hold.model, hold.at))
+        return frozenset(hold.id for hold in self.open if lot.id in self.usable_by_hold(hold))
 
     def is_expired(self, lot: ModelLot) -> bool:
         return lot.expires is not None and lot.expires <= self.now
 
-    def use(self, amount: Fraction, good_at: int, model: str | None = None, *, every: bool = False) -> Fraction:
+    def use(
+        self, amount: Fraction, good_at: int, model: str | None = None, plan: str | None = None, *, every: bool = False
+    ) -> Fraction:
         """Consume lots: expired ones first, then by priority, expiry, promotional before purchased, the oldest first.
 
         No hold loses what only it can use.
         """
         left = amount
-        usable = self.usable_by(model, good_at)
+        usable = self.usable_by(model, good_at, plan)
         for lot in sorted(self.lots, key=self.rank):
             if lot.id in usable or (every and (lot.expires is None or lot.expires > good_at)):
                 part = min(left, self.room(frozenset([lot.id])))
@@ -354,7 +371,7 @@ class Model:
         left = {each.id: each.remaining - (taken if each is lot else ZERO) for each in self.lots}
         paid: list[tuple[frozenset[str], Fraction]] = []
         for hold in sorted(self.open, key=lambda hold: (hold.at, hold.id)):
-            usable = self.usable_by(hold.model, hold.at)
+            usable = self.usable_by_hold(hold)
             hold.credits = min(hold.credits, smallest_rest(usable, paid, left))
             paid.append((usable, hold.credits))
 
@@ -370,10 +387,15 @@ class Model:
         tax: int = 0,
         model: str | None = None,
         priority: int = 50,
+        plan: str | None = None,
+        *,
+        repay: bool = True,
     ) -> None:
         lot = ModelLot(id, credits, coins, expires, remaining=credits, tax=tax, model=model, priority=priority)
+        lot.plan = plan
         self.lots.append(lot)
-        self.repay()
+        if repay:
+            self.repay()
 
     def create_order(self, id: str, credits: Fraction, pay: int, tax: int, expires: int) -> None:
         self.orders[id] = ModelOrder(credits, pay, tax, expires)
@@ -392,13 +414,113 @@ class Model:
             order.state = "late"
             self.bring_in(id, credits_now, paid, None, tax)
             return
-        credits = order.worth(order.received + paid) - order.worth(order.received)
+        credits = order.worth(order.received + paid) - order.worth(order.received) or self.tiny(order, paid)
+        plan = order.plan
+        if order.state not in ("open", "partial") or (order.ends is not None and order.ends <= self.now):
+            plan = None
         order.received += paid
         if order.state != "late":
             order.state = {-1: "partial", 0: "paid", 1: "overpaid"}[
                 (order.received > order.pay) - (order.received < order.pay)
             ]
-        self.bring_in(id, credits, paid, None, tax)
+        if plan is None:
+            self.bring_in(id, credits, paid, None, tax)
+            return
+        if order.starts is None or order.ends is None:
+            order.starts, order.ends = plan.following(self.now)
+        begins = plan.starts is None or order.starts > plan.starts
+        terms = (plan.later if begins else None) or plan.terms
+        self.bring_in(
+            id, credits, paid, order.ends, tax, terms.model, 40, None if terms.overflow else plan.id, repay=False
+        )
+        plan.allow(self, id, order.starts, order.ends)
+        self.repay()
+
+    @staticmethod
+    def tiny(order: ModelOrder, paid: int) -> Fraction:
+        """Credits of a payment that is too small for a millionth of a Credit."""
+        return Fraction(floor(order.credits * paid / order.pay * 10**18), 10**18)
+
+    def renew(self, lot: str) -> None:
+        """Open the allowance of a free plan."""
+        plan = self.plan
+        assert plan is not None
+        terms, (starts, ends) = plan.later or plan.terms, plan.following(self.now)
+        bound = None if terms.overflow else plan.id
+        self.bring_in(lot, Fraction(terms.credits), None, ends, 0, terms.model, 40, bound, repay=False)
+        plan.allow(self, lot, starts, ends)
+        self.repay()
+
+    def subscribe(self, id: str, terms: ModelTerms) -> None:
+        if self.plan is not None and not self.plan.has_ended(self.now):
+            raise RefusedError("subscription_active")
+        self.plan = ModelPlan(id, terms)
+
+    def active_plan(self) -> ModelPlan:
+        assert self.plan is not None
+        if self.plan.cancelled:
+            raise RefusedError("subscription_closed")
+        return self.plan
+
+    def order_period(self, id: str, tax: int) -> None:
+        plan = self.active_plan()
+        terms = plan.later or plan.terms
+        if not terms.price or (plan.starts is not None and plan.starts > self.now):
+            raise RefusedError("invalid_argument")
+        starts, ends = plan.following(self.now)
+        plan.drop_order(self.orders, current=plan.starts is None)
+        order = ModelOrder(
+            Fraction(terms.credits), terms.price, half_up(Fraction(terms.price * tax, 100)), ends, plan=plan
+        )
+        if plan.starts is not None:
+            order.starts, order.ends = starts, ends
+        self.orders[id], plan.order = order, id
+
+    def change_plan(self, id: str, terms: ModelTerms, *, at_end: bool) -> None:
+        plan, now = self.active_plan(), self.now
+        if plan.ends is not None and (at_end or plan.ends <= now):
+            plan.later = None if terms == plan.terms else terms
+            plan.drop_order(self.orders, current=False)
+            return
+        if plan.starts is None or plan.ends is None:
+            plan.drop_order(self.orders, current=True)
+            plan.terms, plan.later = terms, None
+            return
+        if not terms.price or plan.starts > now:
+            raise RefusedError("invalid_argument")
+        plan.drop_order(self.orders, current=True)
+        price, credits = terms.share(Fraction(plan.ends - now, plan.ends - plan.starts))
+        new, paid, gone, opened = list[ModelLot](), 0, ZERO, ZERO
+        for name in plan.lots if plan.terms.price else ():
+            part, money = plan.unused(self, name, now, price - paid, gone)
+            bought = Fraction(floor(credits * (paid + money) / price * 10**6), 10**6) - opened if price else ZERO
+            if not money or not bought:
+                continue
+            lot = self.lot(name)
+            lot.remaining -= part
+            lot.moved += part
+            lot.moved_coins += money
+            tax = self.tax_due(lot)
+            lot.moved_tax += tax
+            fresh = ModelLot(f"~{id}:{len(new) + 1:04}", bought, money, plan.ends, remaining=bought, tax=tax)
+            fresh.model, fresh.priority, fresh.origin = terms.model, 40, lot.origin or name
+            fresh.plan = None if terms.overflow else plan.id
+            new.append(fresh)
+            paid, gone, opened = paid + money, gone + part, opened + bought
+        self.lots += new
+        before, plan.lots = plan.lots, [lot.id for lot in new]
+        plan.terms, plan.later, plan.since = terms, None, now
+        plan.bind(self, before)
+        if price > paid and credits > opened:
+            order = ModelOrder(credits - opened, price - paid, 0, plan.ends, plan=plan)
+            order.starts, order.ends = plan.starts, plan.ends
+            self.orders[id], plan.order = order, id
+        self.repay()
+
+    def cancel_plan(self) -> None:
+        plan = self.active_plan()
+        plan.drop_order(self.orders, current=plan.starts is None)
+        plan.cancelled, plan.later = True, None
 
     @staticmethod
     def split(lot: ModelLot, gross: int) -> tuple[int, int]:
@@ -473,15 +595,16 @@ class Model:
             used = of.spent + sum((h.credits for h in self.open if h.token == token), ZERO)
             if of.limit is not None and used + credits > of.limit:
                 raise RefusedError("token_limit")
-        if credits > self.room(self.usable_by(model, self.now)):
+        if credits > self.room(self.usable_by(model, self.now, self.binding)):
             raise RefusedError("insufficient_credits")
         limits = self.limits_of(token, member)
         if any(limit.used(self.now) + counted_amount(limit, credits) > limit.amount for limit in limits):
             raise RefusedError("limit_reached")
-        if not any(lot.remaining and lot.model for lot in self.lots):
+        if not self.binding and not any(lot.remaining and (lot.model or lot.plan) for lot in self.lots):
             model = None  # the ledger does not store the model of a hold if the account has no restricted lots
         self.holds[id] = ModelHold(id, credits, self.now, self.now + ttl, token, model=model, limits=limits)
         self.holds[id].member = member
+        self.holds[id].plan = self.binding
         for limit in limits:
             limit.counts[id] = self.now, counted_amount(limit, credits)
 
@@ -515,7 +638,7 @@ class Model:
         hold.state = "settled"
         for limit in hold.limits:
             limit.counts[id] = hold.at, counted_amount(limit, amount)
-        self.charge(operation, amount, hold.token, good_at, hold.model, hold.member)
+        self.charge(operation, amount, hold.token, good_at, hold.model, hold.member, hold.plan)
 
     def charge(
         self,
@@ -525,6 +648,7 @@ class Model:
         good_at: int | None = None,
         model: str | None = None,
         member: str | None = None,
+        plan: str | None = None,
     ) -> None:
         """Charge a request. ``good_at``: the time of its hold; ``None``: it has none."""
         if good_at is None:
@@ -534,7 +658,9 @@ class Model:
         for limit in self.limits_of(token, member) if good_at is None else ():
             limit.counts[id] = self.now, counted_amount(limit, amount)
         before = [lot.used for lot in self.lots]
-        self.owed += amount - self.use(amount, self.now if good_at is None else good_at, model)
+        if not any(lot.remaining and (lot.model or lot.plan) for lot in self.lots):
+            plan = None  # nothing is left of the plan
+        self.owed += amount - self.use(amount, self.now if good_at is None else good_at, model, plan)
         parts = [(lot.id, lot.used - was) for lot, was in zip(self.lots, before, strict=True)]
         self.charges[id] = ModelCharge([part for part in self.in_order(parts) if part[1]], amount, token, member)
         self.used += amount

@@ -57,6 +57,9 @@ _SILENT_KINDS: Final = (
     "set_signal",
     "remove_signal",
     "signals_acknowledged",
+    "subscribed",
+    "plan_order",
+    "plan_cancelled",
 )
 """Kinds of entries that change neither money nor the balance."""
 _REVENUE: Final = ("usage", "breakage", "corrections")

@@ -30,6 +30,8 @@ _MOVEMENT_BY_KIND: Final = {
     "void": "voided",
     "transfer_out": "transferred",
     "transfer_in": "transferred",
+    "plan_renewed": "granted",
+    "plan_changed": "transferred",
 }
 """Kind of booking -> movement of Credits, and of cash."""
 _MOVEMENT_BY_REVENUE: Final = {"usage": "used", "breakage": "expired", "corrections": "corrected"}

@@ -29,6 +29,7 @@ from brivionix_billing.ledger.limit_reports import Limit
 from brivionix_billing.ledger.member_reports import Member
 from brivionix_billing.ledger.money_movements import MoneyMovement
 from brivionix_billing.ledger.operations.maintenance import Audit
+from brivionix_billing.ledger.plan_reports import Subscription
 from brivionix_billing.ledger.posting.holds import DEFAULT_HOLD_TTL
 from brivionix_billing.ledger.received_payment import ReceivedPayment
 from brivionix_billing.ledger.reports import Balance, Lot, Order, Payment
@@ -39,6 +40,7 @@ from brivionix_billing.ledger.statements import Movement, Statement, UsageLine
 from brivionix_billing.ledger.thread_pool import LedgerThreadPool
 from brivionix_billing.ledger.top_up_receipts import TopUpReceipt
 from brivionix_billing.ledger.verification import Inconsistency
+from brivionix_billing.pricebook.plans import Plan
 
 __all__ = [
     "SUBACCOUNTS",
@@ -59,6 +61,7 @@ __all__ = [
     "Movement",
     "Order",
     "Payment",
+    "Plan",
     "ReceivedPayment",
     "Request",
     "RequestPage",
@@ -68,6 +71,7 @@ __all__ = [
     "SignalSetting",
     "SignedCheckpoint",
     "Statement",
+    "Subscription",
     "LedgerThreadPool",
     "TopUpReceipt",
     "ApiToken",

@@ -9,6 +9,7 @@ from brivionix_billing.ledger.database.store import Row, Store
 from brivionix_billing.ledger.ids import require_id
 from brivionix_billing.ledger.limits import CountedRequest, CounterRow, LimitRow, change_counters
 from brivionix_billing.ledger.member_rows import MemberRows
+from brivionix_billing.ledger.plans import SubscriptionRow
 from brivionix_billing.ledger.projections import (
     AccountRow,
     HoldRow,
@@ -30,7 +31,7 @@ class AccountRows:
 
     __slots__ = (
         *("_changed_rows", "_counters", "_holds", "_limits", "_lots", "_new_rows"),
-        *("_signal_settings", "booked_at", "order", "row", "store"),
+        *("_signal_settings", "_subscription", "booked_at", "order", "row", "store"),
     )
 
     def __init__(self, store: Store, row: AccountRow, booked_at: str, order: Sequence[str] = DEFAULT_LOT_ORDER) -> None:
@@ -40,6 +41,7 @@ class AccountRows:
         self._limits: MemberRows[LimitRow] | None = None
         self._counters: dict[tuple[str, str], CounterRow] = {}
         self._signal_settings: MemberRows[SignalSettingRow] | None = None
+        self._subscription: SubscriptionRow | None = None
         self._changed_rows: dict[tuple[type, str], Row] = {}
         self._new_rows: list[Row] = []
 
@@ -105,6 +107,19 @@ class AccountRows:
         if row is None:
             raise BillingError("unknown_member", f"account {safe_repr(self.id)} has no member {safe_repr(id)}")
         return row
+
+    @property
+    def subscription(self) -> SubscriptionRow | None:
+        """The last subscription to a plan. An account without any costs no statement."""
+        id = self.row.subscription
+        if id is not None and (self._subscription is None or self._subscription.id != id):
+            self._subscription = self.store.fetch_one(SubscriptionRow, self.store.sql.subscription, id)
+        return self._subscription
+
+    def use_subscription(self, row: SubscriptionRow) -> None:
+        """Make a new subscription the current one."""
+        self._subscription, self.row.subscription = row, row.id
+        self.add_row(row)
 
     @property
     def limits(self) -> MemberRows[LimitRow]:

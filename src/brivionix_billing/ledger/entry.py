@@ -48,7 +48,7 @@ SUBACCOUNTS: Final = {
     "refunded": "purchased Credits refunded",
     "disputed": "purchased Credits whose payment was clawed back",
     "expired": "Credits expired without use",
-    "moved": "Credits moved to another account; negative if they came from one",
+    "moved": "Credits moved to another account, or exchanged by a change of the plan; negative if they came in",
 }
 """Subaccounts of an account, with their meaning. The postings of an entry move Credits between them and sum to zero."""
 
@@ -377,5 +377,7 @@ _PRIMARY_SUBACCOUNTS: Final = {
     "charge_reversed": ("used",),
     "transfer_out": ("moved",),
     "transfer_in": ("moved",),
+    "plan_renewed": ("granted",),
+    "plan_changed": ("moved",),
 }
 """Kind of entry -> the subaccounts that give the entry its amount."""

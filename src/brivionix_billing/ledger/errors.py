@@ -25,10 +25,12 @@ class ShortfallError(BillingError):
         needed: int,
         available: int,
         restricted: int = 0,
+        plan: str | None = None,
+        resets: datetime | None = None,
         *,
         hidden_from: str | None = None,
     ) -> None:
-        self._arguments = (code, owner, needed, available, restricted)
+        self._arguments = (code, owner, needed, available, restricted, plan, resets)
         self.hidden_from = hidden_from
         """The member whose request is refused: its clients must not learn the other amounts, which are those of the
         account that pays for it. ``None``: they may."""
@@ -38,19 +40,25 @@ class ShortfallError(BillingError):
         self.shortfall: Decimal = units_to_credits(needed - available)
         self.restricted: Decimal = units_to_credits(max(0, restricted))
         """Further Credits, which only other requests may use, or which their holds need."""
+        self.plan = plan
+        """Name of the plan without overflow whose allowance does not cover the request; ``None``: none."""
+        self.resets = resets
+        """End of its period, from which a renewal opens the next allowance. It is in the past if none was paid."""
         kind = "Credits available" if code == "insufficient_credits" else "Credits left of its limit"
+        until = "" if resets is None else f"; plan {safe_repr(plan)} (no overflow) is until {format_instant(resets)}"
         if hidden_from is not None:
             super().__init__(
                 code,
                 f"{owner} does not have the {format_plain(self.needed)} Credits available that a request of member "
-                f"{safe_repr(hidden_from)} needs",
+                f"{safe_repr(hidden_from)} needs{until}",
             )
             return
         super().__init__(
             code,
             f"{owner} has {format_plain(self.available)} {kind}, but {format_plain(self.needed)} are needed: "
             f"{format_plain(self.shortfall)} short"
-            + (f"; {format_plain(self.restricted)} more are for other requests only" if self.restricted else ""),
+            + (f"; {format_plain(self.restricted)} more are for other requests only" if self.restricted else "")
+            + until,
         )
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -17,6 +17,7 @@ from brivionix_billing.ledger.operations.limits import Limits
 from brivionix_billing.ledger.operations.maintenance import Maintenance
 from brivionix_billing.ledger.operations.members import Members
 from brivionix_billing.ledger.operations.orders import Orders
+from brivionix_billing.ledger.operations.plans import Plans
 from brivionix_billing.ledger.operations.signals import Signals
 from brivionix_billing.ledger.operations.transfers import Transfers
 from brivionix_billing.pricebook import PriceBook
@@ -25,7 +26,7 @@ from brivionix_billing.pricebook.lot_order import DEFAULT_LOT_ORDER
 __all__ = ["Ledger"]
 
 
-class Ledger(Accounts, ApiTokens, Members, Limits, Holds, Orders, Corrections, Transfers, Maintenance, Signals):
+class Ledger(Accounts, ApiTokens, Members, Limits, Holds, Orders, Corrections, Transfers, Maintenance, Signals, Plans):
     """A ledger of prepaid Credits in a database.
 
     Every operation takes ``id``, an idempotency key that the caller chooses. A retry with the same id and content

@@ -9,6 +9,7 @@ from decimal import Decimal
 from brivionix_billing.decimals import format_plain
 from brivionix_billing.ledger.database.store import Store
 from brivionix_billing.ledger.locked_account import LockedAccount
+from brivionix_billing.ledger.posting.allowances import post_due
 from brivionix_billing.ledger.posting.limits import window_use
 from brivionix_billing.ledger.reports import require_account
 from brivionix_billing.ledger.timestamps import parse_timestamp
@@ -67,7 +68,7 @@ class Limit:
 def limits(store: Store, account: str, now: str, member: str | None, include_members: bool) -> list[Limit]:
     """Return the limits of an account: see :meth:`Ledger.limits`."""
     locked = LockedAccount(store.dry_run(), require_account(store, account), now)
-    locked.expire_due()  # holds that have expired no longer count
+    post_due(locked)  # holds that have expired no longer count
     shown = []
     if member is not None:
         rows = [row for row in locked.limits.of(locked.member(member).id) if row.member is not None]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger.account_rows import AccountRows
@@ -20,12 +19,8 @@ from brivionix_billing.ledger.projections import (
     apply_restricted,
     lot_value,
 )
+from brivionix_billing.ledger.raised_signals import raise_signals
 from brivionix_billing.ledger.restrictions import RequestScope
-from brivionix_billing.ledger.signals import (
-    apply_raised,
-    evaluate_signals,
-    signal_row,
-)
 from brivionix_billing.pricebook.lot_order import DEFAULT_LOT_ORDER
 
 __all__ = ["EntryDraft", "LockedAccount"]
@@ -34,18 +29,19 @@ __all__ = ["EntryDraft", "LockedAccount"]
 class LockedAccount(AccountRows):
     """An account under lock. Operations change its rows in memory; :meth:`post_entry` writes all changes."""
 
-    __slots__ = ("_last_signal",)
+    __slots__ = ("last_signal",)
 
     def __init__(self, store: Store, row: AccountRow, booked_at: str, order: Sequence[str] = DEFAULT_LOT_ORDER) -> None:
         super().__init__(store, row, booked_at, order)
-        self._last_signal: int | None = None
+        self.last_signal: int | None = None
+        """Number of its last signal; ``None``: not read yet."""
 
     def usable(self, scope: RequestScope | None) -> int:
         """Return the available units that a request can use; ``None``: any request, also one without a model.
 
         Open holds stay covered by the lots that they may use.
         """
-        if not self.row.restricted:
+        if not self.row.restricted and (scope is None or scope.plan is None):
             return self.available
         lots = [lot for lot in self.lots if _may_use(scope, lot) and self._is_valid(lot, self.booked_at)]
         return self._coverage().place(sum(lot.remaining for lot in lots), [lot.id for lot in lots])
@@ -78,36 +74,11 @@ class LockedAccount(AccountRows):
     def _lots_of(self, hold: HoldRow) -> list[str]:
         """Return the lots that may pay for a hold."""
         scope = RequestScope.from_column(hold.scope)
-        return [lot.id for lot in self.lots if self._is_valid(lot, hold.at) and scope.may_use(lot.restriction)]
+        return [lot.id for lot in self.lots if self._is_valid(lot, hold.at) and _may_use(scope, lot)]
 
     @staticmethod
     def _is_valid(lot: LotRow, at: str) -> bool:
         return lot.expires is None or lot.expires > at
-
-    def _raise_signals(self, id: str, draft: EntryDraft) -> None:
-        """Add the signals that an entry raises to its result and to the outbox."""
-        if draft.kind == "hold" and self.row.limits is None:
-            return  # a hold changes neither the balance nor the debt
-        member = draft.member
-        settings = {setting.name: setting for setting in self.signal_settings.of(member)}
-        limit_use = partial(self.limit_use, member)
-        found = evaluate_signals(settings.values(), self.row, draft.kind, draft.content, self.booked_at, limit_use)
-        for name in found.rearmed:
-            settings[name].quiet = None
-            self.mark_changed(settings[name])
-        if found.rearmed:
-            draft.result["rearmed"] = found.rearmed
-        if not found.signals:
-            return
-        if self._last_signal is None:
-            self._last_signal = self.store.fetch_rows(self.store.sql.last_signal, self.id)[0][0] or 0
-        for signal in found.signals:
-            self._last_signal += 1
-            signal["number"] = self._last_signal
-            apply_raised(settings[signal["name"]], signal)
-            self.mark_changed(settings[signal["name"]])
-            self.add_row(signal_row(self.id, id, self.booked_at, signal))
-        draft.result["signals"] = found.signals
 
     def change_lot(self, draft: EntryDraft, lot: LotRow, kind: str, credits: int, money: int) -> None:
         """Change a lot as part of an entry."""
@@ -201,6 +172,8 @@ class LockedAccount(AccountRows):
                 self._expire_lot(lot, keep, moment)
         expiries = [hold.expires for hold in holds]
         expiries += [lot.expires for lot in self.lots if lot.remaining and lot.expires is not None]
+        if self.subscription is not None and self.subscription.renews_at is not None:
+            expiries.append(self.subscription.renews_at)
         account.next_expiry = min(expiries, default=None)
         if account.number == before:
             self.store.update(account)
@@ -211,7 +184,7 @@ class LockedAccount(AccountRows):
         self.resolve_hold(draft, hold, "expired")
         draft.post("available", hold.credits)
         self.repay_owed(draft)
-        self.post_entry(self._system_entry_id(), draft)
+        self.post_entry(self.system_entry_id(), draft)
 
     def _expire_lot(self, lot: LotRow, keep: int, at: str) -> None:
         """Post the expiry of a lot, but for the Credits that it keeps."""
@@ -221,14 +194,15 @@ class LockedAccount(AccountRows):
             self.change_lot(draft, lot, "expired", expired, lot_value(lot, lot.remaining) - lot_value(lot, keep))
             draft.post("available", -expired)
             draft.post("expired", expired)
-            self.post_entry(self._system_entry_id(), draft)
+            self.post_entry(self.system_entry_id(), draft)
 
     def _last_booked(self) -> str:
         """Return the time of the account's last entry."""
         ((booked,),) = self.store.fetch_rows(self.store.sql.booked, self.id, self.row.number)
         return str(booked)
 
-    def _system_entry_id(self) -> str:
+    def system_entry_id(self) -> str:
+        """Return the id of the next entry if the ledger posts it by itself."""
         return f"~{self.id}/{self.row.number + 1}"
 
     def resolve_hold(self, draft: EntryDraft, hold: HoldRow, state: str) -> None:
@@ -258,7 +232,7 @@ class LockedAccount(AccountRows):
             # A bug of this library: a replay would reject the entry, so it must not be committed.
             raise RuntimeError(f"an entry of kind {draft.kind} would leave account {safe_repr(account.id)} below zero")
         if account.signals is not None:
-            self._raise_signals(id, draft)
+            raise_signals(self, id, draft)
         journal_row, entry = make_entry(id, account, draft, self.booked_at)
         account.number, account.head = entry.number, entry.hash
         if store.execute(store.sql.add_entry, *journal_row) != 1:
@@ -285,4 +259,4 @@ class LockedAccount(AccountRows):
 
 
 def _may_use(scope: RequestScope | None, lot: LotRow) -> bool:
-    return lot.restriction is None or (scope is not None and scope.may_use(lot.restriction))
+    return lot.restriction is None if scope is None else scope.may_use(lot.restriction, lot.plan)

@@ -62,9 +62,11 @@ class AccountRow:
     limits: int | None = None
     """Number of its limits by window. ``None``: none, so that requests need not read them."""
     restricted: int | None = None
-    """Credits in its restricted lots, held or not. ``None``: none, so that requests need not choose lots."""
+    """Credits in lots that only some requests may use, held or not. ``None``: none, so requests need not choose."""
     signals: int | None = None
     """Number of its settings that raise signals. ``None``: none, so that entries need not read them."""
+    subscription: str | None = None
+    """Its last subscription to a plan. ``None``: none, so that requests need not read it."""
 
 
 @dataclass(slots=True)
@@ -104,7 +106,14 @@ class LotRow:
     moved_paid: int | None = None
     """Their purchase price; ``None``: none."""
     origin: str | None = None
-    """The lot of the payment, grant or correction that its Credits come from, if a transfer opened it."""
+    """The lot that its Credits come from, if a transfer or a change of the plan opened it."""
+    plan: str | None = None
+    """The subscription without overflow whose requests may use it, besides others; ``None``: none."""
+
+    @property
+    def is_restricted(self) -> bool:
+        """Whether holds of some requests cannot be covered by it, or those of others only by it."""
+        return self.restriction is not None or self.plan is not None
 
     @property
     def gone(self) -> int:
@@ -164,6 +173,11 @@ class OrderRow:
     """Payments in time, without tax, before coupons."""
     credited: int
     """Credits of all its payments."""
+    subscription: str | None = None
+    """The subscription whose allowance it pays for; ``None``: none."""
+    starts: str | None = None
+    """Start of the period that it pays for; ``None``: that of its first payment."""
+    ends: str | None = None
 
 
 @dataclass(slots=True)
@@ -352,7 +366,7 @@ def apply_postings(account: AccountRow, postings: Mapping[str, int]) -> None:
 
 def apply_restricted(account: AccountRow, lot: LotRow, change: int) -> None:
     """Add a change of a lot's remaining Credits to the restricted ones of its account, if the lot is restricted."""
-    if lot.restriction is not None:
+    if lot.is_restricted:
         account.restricted = (account.restricted or 0) + change or None
 
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from brivionix_billing.canonical_json import canonical_json
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger.database.store import Row
 from brivionix_billing.ledger.entry import SUBACCOUNTS, Entry, purchase_terms
 from brivionix_billing.ledger.limits import CountedRequest, LimitState, charged_amounts
 from brivionix_billing.ledger.members import MEMBER_STATES, MemberState
+from brivionix_billing.ledger.opened_lots import opened_lot
+from brivionix_billing.ledger.plan_replay import PLAN_KINDS, PlanReplay
 from brivionix_billing.ledger.posting.api_tokens import apply_rotation, apply_settings
 from brivionix_billing.ledger.posting.orders import money_units, order_row, payment_credits, payment_row
 from brivionix_billing.ledger.posting.transfers import moved_lot, moved_payment
@@ -56,6 +57,7 @@ class AccountReplay:
     limits: LimitState = field(init=False)
     members: MemberState = field(init=False)
     signals: SignalState = field(init=False)
+    plans: PlanReplay = field(init=False)
     usage: dict[tuple[str, str, str, str], UsageRow] = field(default_factory=dict)
     reversals: dict[str, int] = field(default_factory=dict)
     """Charge -> Credits of it that were reversed."""
@@ -68,6 +70,7 @@ class AccountReplay:
         self.limits = LimitState(self.account.id)
         self.members = MemberState(self.account.id)
         self.signals = SignalState(self.account)
+        self.plans = PlanReplay(self.account, self.lots, self.orders)
 
     def apply(self, entry: Entry) -> None:
         """Apply the next entry. Raises ``journal_broken`` if it cannot follow the entries before."""
@@ -136,13 +139,17 @@ class AccountReplay:
             self.signals.acknowledge(content["through"], entry.id)
         elif entry.kind == "secret_rotated":
             apply_rotation(self.tokens[content["token"]], result)
+        elif entry.kind in ("top_up", *PLAN_KINDS):
+            self.plans.apply(entry, booked)
+        if entry.kind in ("transfer_out", "transfer_in"):
+            self.transfers.append(entry)  # its other entry is checked by `verify`
+        if any(delta.kind == "moved_out" for delta in entry.lot_deltas):
+            self._move_out(entry)
         for id, part in result.get("shrunk", ()):
             hold = self.holds[id]
             hold.credits -= units_from_column(part)
             if hold.token is not None:
                 self.tokens[hold.token].held -= units_from_column(part)
-        if entry.kind in ("transfer_out", "transfer_in"):
-            self._transfer(entry)
         if entry.kind in ("settle", "charge"):
             self._charge(entry)
         elif entry.kind == "charge_reversed":
@@ -292,43 +299,25 @@ class AccountReplay:
         if payment is not None:
             self.payments[id] = payment
 
-    def _transfer(self, entry: Entry) -> None:
-        """Apply the tax that moves with the Credits of a transfer. Its other entry is checked by :func:`verify`."""
-        self.transfers.append(entry)
-        if entry.kind == "transfer_out":
-            for terms, delta in zip(entry.result["lots"], entry.lot_deltas, strict=True):
-                stated = terms["from"], units_from_column(terms["credits"]), units_from_column(terms.get("paid", "0"))
-                lot = self.lots[delta.lot]
-                kept = tuple(terms.get(name) for name in ("expires", "channel", "currency", "origin"))
-                if stated != (delta.lot, delta.credits, delta.money) or kept != (
-                    *(lot.expires, lot.channel, lot.currency, lot.origin or lot.id),
-                ):
-                    raise _broken_entry_error(entry, f"it moves other Credits than those of lot {safe_repr(lot.id)}")
-                if "tax" in terms:
-                    payment = self.payments[lot.id]
-                    payment.tax_moved = (payment.tax_moved or 0) + units_from_column(terms["tax"])
+    def _move_out(self, entry: Entry) -> None:
+        """Check the terms with which Credits leave lots for others, and apply the tax that moves with them."""
+        moves = [delta for delta in entry.lot_deltas if delta.kind == "moved_out"]
+        for terms, delta in zip(entry.result["lots"], moves, strict=True):
+            lot = self.lots[delta.lot]
+            stated = terms["from"], units_from_column(terms.get("paid", "0"))
+            kept = tuple(terms.get(name) for name in ("channel", "currency", "origin"))
+            same = (stated, kept) == ((delta.lot, delta.money), (lot.channel, lot.currency, lot.origin or lot.id))
+            if entry.kind == "transfer_out":  # a change of the plan changes Credits and expiry
+                same &= (units_from_column(terms["credits"]), terms.get("expires")) == (delta.credits, lot.expires)
+            if not same:
+                raise _broken_entry_error(entry, f"it moves other Credits than those of lot {safe_repr(lot.id)}")
+            if "tax" in terms:
+                payment = self.payments[lot.id]
+                payment.tax_moved = (payment.tax_moved or 0) + units_from_column(terms["tax"])
 
     def _open_lot(self, entry: Entry, booked: str) -> LotRow:
-        content = entry.content
-        credits, (opened, *_) = units_from_column(content["credits"]), entry.lot_deltas
-        return LotRow(
-            entry.id,
-            self.account.id,
-            entry.number,
-            booked,
-            content.get("expires"),
-            content.get("channel"),
-            content.get("reference"),
-            content.get("currency"),
-            content.get("price_per_credit"),
-            credits,
-            credits,
-            *(0, 0, 0),
-            opened.money,
-            *(0, 0),
-            None if "only" not in content else canonical_json(content["only"]).decode(),
-            content.get("priority"),
-        )
+        credits, (opened, *_) = units_from_column(entry.content["credits"]), entry.lot_deltas
+        return opened_lot(entry.id, self.account.id, entry.number, booked, entry.content, credits, opened.money)
 
     def _check_invariants(self, entry: Entry) -> None:
         """Check the invariants that apply after every entry."""
@@ -358,7 +347,7 @@ class AccountReplay:
             (
                 "the sum of restricted Credits",
                 account.restricted or 0,
-                (lot.remaining for lot in self.lots.values() if lot.restriction is not None),
+                (lot.remaining for lot in self.lots.values() if lot.is_restricted),
             ),
             ("the debt", account.owed, (-self.totals["owed"],)),
             ("the sum of all subaccounts", 0, self.totals.values()),
@@ -370,6 +359,7 @@ class AccountReplay:
         """Yield all rows that are derived from the entries."""
         expiries = [hold.expires for hold in self.holds.values() if hold.state == "open"]
         expiries += [lot.expires for lot in self.lots.values() if lot.remaining and lot.expires is not None]
+        expiries += self.plans.renews_at()
         self.account.next_expiry = min(expiries, default=None)
         yield self.account
         for rows in (self.lots, self.holds, self.tokens, self.usage, self.payments, self.orders):
@@ -377,6 +367,7 @@ class AccountReplay:
         yield from self.members.rows()
         yield from self.limits.rows()
         yield from self.signals.rows()
+        yield from self.plans.subscriptions.values()
 
 
 def _broken_entry_error(entry: Entry, problem: str) -> BillingError:
@@ -420,6 +411,11 @@ _POSTING_RULES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "lot_expired": ("expired", ("available",)),
     "transfer_out": ("moved", ("available",)),
     "transfer_in": ("moved", _RELEASE_TARGETS),
+    "subscribed": ("", ()),
+    "plan_order": ("", ()),
+    "plan_cancelled": ("", ()),
+    "plan_renewed": ("granted", _RELEASE_TARGETS),
+    "plan_changed": ("moved", _RELEASE_TARGETS),
 }
 """Kind of entry -> its primary subaccount, and the others that it may change."""
 _RESOLUTION_STATES: Final = {"settle": "settled", "release": "released", "hold_expired": "expired"}

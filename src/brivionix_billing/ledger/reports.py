@@ -14,14 +14,9 @@ from brivionix_billing.ledger.database.store import JournalRow, Store
 from brivionix_billing.ledger.entry import Entry
 from brivionix_billing.ledger.ids import require_id
 from brivionix_billing.ledger.locked_account import LockedAccount
-from brivionix_billing.ledger.projections import (
-    AccountRow,
-    LotRow,
-    OrderRow,
-    PaymentRow,
-    TokenRow,
-    lot_value,
-)
+from brivionix_billing.ledger.posting.allowances import post_due
+from brivionix_billing.ledger.posting.plan_scope import plan_scope
+from brivionix_billing.ledger.projections import AccountRow, LotRow, OrderRow, PaymentRow, TokenRow, lot_value
 from brivionix_billing.ledger.restrictions import DEFAULT_PRIORITY, RequestScope, Restriction
 from brivionix_billing.ledger.timestamps import parse_timestamp
 from brivionix_billing.ledger.units import units_to_credits, units_to_payable
@@ -207,7 +202,7 @@ def balance(store: Store, account: str, now: str, scope: RequestScope | None = N
     """Return the balance of an account: see :meth:`Ledger.balance`."""
     row = require_account(store, account)
     locked = LockedAccount(store.dry_run(), row, now)
-    locked.expire_due()
+    post_due(locked)
     return Balance(
         account,
         parse_timestamp(now),
@@ -216,14 +211,14 @@ def balance(store: Store, account: str, now: str, scope: RequestScope | None = N
         units_to_credits(row.owed),
         None if row.frozen_at is None else parse_timestamp(row.frozen_at),
         units_to_credits(locked.available - locked.usable(None)),
-        None if scope is None else units_to_credits(locked.usable(scope)),
+        None if scope is None else units_to_credits(locked.usable(plan_scope(locked, scope))),
     )
 
 
 def simulate_expiries(store: Store, row: AccountRow, now: str) -> list[JournalRow]:
     """Apply all due expiries to a row in memory. Returns the entries that would be posted; nothing is written."""
     dry_run = store.dry_run()
-    LockedAccount(dry_run, row, now).expire_due()
+    post_due(LockedAccount(dry_run, row, now))
     return dry_run.written_entries
 
 

@@ -117,9 +117,13 @@ class RequestScope(NamedTuple):
     model: str | None
     group: str | None
     tags: Mapping[str, str]
+    plan: str | None = None
+    """The subscription without overflow that must pay for the request; ``None``: none."""
 
-    def may_use(self, restriction: str | None) -> bool:
-        """Return whether the request may use a lot with this column ``restriction``."""
+    def may_use(self, restriction: str | None, plan: str | None = None) -> bool:
+        """Return whether the request may use a lot with these columns ``restriction`` and ``plan``."""
+        if self.plan is not None and plan != self.plan:
+            return False
         if restriction is None:
             return True
         models, groups, tags = _matchers(restriction)
@@ -131,7 +135,7 @@ class RequestScope(NamedTuple):
 
     def as_dict(self) -> dict[str, Any]:
         """Return the key ``scope`` of a hold's result, without empty values."""
-        values = {"model": self.model, "group": self.group, "tags": dict(self.tags)}
+        values = {"model": self.model, "group": self.group, "tags": dict(self.tags), "plan": self.plan}
         return {name: value for name, value in values.items() if value}
 
     def as_column(self) -> str:
@@ -141,7 +145,7 @@ class RequestScope(NamedTuple):
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> RequestScope:
         """Read what :meth:`as_dict` returns."""
-        return cls(value.get("model"), value.get("group"), value.get("tags", {}))
+        return cls(value.get("model"), value.get("group"), value.get("tags", {}), value.get("plan"))
 
     @classmethod
     def from_column(cls, text: str | None) -> RequestScope:
@@ -163,7 +167,7 @@ class _EveryLot(RequestScope):
 
     __slots__ = ()
 
-    def may_use(self, restriction: str | None) -> bool:
+    def may_use(self, restriction: str | None, plan: str | None = None) -> bool:
         return True
 
 
@@ -191,12 +195,16 @@ def requested_names(charge: Charge) -> tuple[str, str]:
 
 def charge_scope(charge: Charge | int, held: RequestScope) -> RequestScope:
     """Return the scope of a charge: its own model and group if they are known, else those of its hold."""
-    return RequestScope(*requested_names(charge), held.tags) if isinstance(charge, Charge) else held
+    return RequestScope(*requested_names(charge), held.tags, held.plan) if isinstance(charge, Charge) else held
 
 
 def entry_scope(content: Mapping[str, Any], held: RequestScope) -> RequestScope:
-    """Return the scope of a charge from the content of its entry, as :func:`charge_scope` does."""
-    return RequestScope(content["model"], content["group"], held.tags) if "model" in content else held
+    """Return the scope of a charge from the content of its entry, as :func:`charge_scope` does.
+
+    Without the plan: what its lots do not cover becomes debt, which other lots of the entry may settle.
+    """
+    named = RequestScope(content["model"], content["group"], held.tags) if "model" in content else held
+    return named._replace(plan=None)
 
 
 def request_scope(amount: object, model: str | None, group: str | None, tags: Mapping[str, str] | None) -> RequestScope:

@@ -328,6 +328,8 @@ def _movement_label(entry: Entry, days: CalendarDays) -> str:
     elif entry.kind in ("transfer_out", "transfer_in"):
         other = entry.content.get("to", entry.content.get("from"))
         label += f" {'to' if 'to' in entry.content else 'from'} {other}: {entry.content['reason']}"
+    elif entry.kind == "plan_changed":
+        label += f" to {entry.content['terms']['plan']}"
     elif entry.content.get("reason"):
         label += f": {entry.content['reason']}"
     if "only" in entry.content:
@@ -347,6 +349,8 @@ KIND_LABELS: Final = {
     "charge_reversed": "Reversed charge",
     "transfer_out": "Transfer",
     "transfer_in": "Transfer",
+    "plan_renewed": "Allowance of a free plan",
+    "plan_changed": "Change of the plan",
 }
 """Kind of entry -> its label."""
 

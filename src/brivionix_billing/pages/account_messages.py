@@ -65,6 +65,8 @@ _OWN: Final[dict[str, dict[str, str]]] = {
         "kind_charge_reversed": "Reversed charge",
         "kind_transfer_out": "Transfer to another account",
         "kind_transfer_in": "Transfer from another account",
+        "kind_plan_renewed": "Allowance of the free plan",
+        "kind_plan_changed": "Change of the plan",
     },
     "zh_CN": {
         "account_statement": "账户对账单",
@@ -119,6 +121,8 @@ _OWN: Final[dict[str, dict[str, str]]] = {
         "kind_charge_reversed": "冲销扣费",
         "kind_transfer_out": "转出至其他账户",
         "kind_transfer_in": "从其他账户转入",
+        "kind_plan_renewed": "免费套餐额度",
+        "kind_plan_changed": "套餐变更",
     },
 }
 ACCOUNT_MESSAGES: Final = {language: BILL_MESSAGES[language] | messages for language, messages in _OWN.items()}

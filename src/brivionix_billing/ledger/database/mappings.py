@@ -10,6 +10,7 @@ from sqlalchemy import Table
 
 from brivionix_billing.ledger.database import tables
 from brivionix_billing.ledger.limits import CounterRow, LimitRow
+from brivionix_billing.ledger.plans import SubscriptionRow
 from brivionix_billing.ledger.projections import (
     AccountRow,
     HoldRow,
@@ -101,7 +102,7 @@ PAYMENT: Final = _map_table(
 ORDER: Final = _map_table(
     tables.ORDER,
     OrderRow,
-    *("account", "channel", "currency", "credits", "pay", "tax", "price", "at", "expires"),
+    *("account", "channel", "currency", "credits", "pay", "tax", "price", "at", "expires", "subscription"),
 )
 LIMIT: Final = _map_table(
     tables.LIMIT, LimitRow, "account", "name", "token", "tag", "unit", "window_name", "zone", "member"
@@ -109,6 +110,7 @@ LIMIT: Final = _map_table(
 MEMBER: Final = _map_table(tables.MEMBER, MemberRow, "joined")
 COUNTER: Final = _map_table(tables.COUNTER, CounterRow, "account")
 SIGNAL_SETTING: Final = _map_table(tables.SIGNAL_SETTING, SignalSettingRow)
+SUBSCRIPTION: Final = _map_table(tables.SUBSCRIPTION, SubscriptionRow, "account", "at")
 SIGNAL: Final = _map_table(tables.SIGNAL, SignalRow, "name", "kind", "at", "operation", "content")
 TABLE_MAPPINGS: Final = {
     AccountRow: ACCOUNT,
@@ -123,6 +125,7 @@ TABLE_MAPPINGS: Final = {
     CounterRow: COUNTER,
     SignalSettingRow: SIGNAL_SETTING,
     SignalRow: SIGNAL,
+    SubscriptionRow: SUBSCRIPTION,
 }
 Row = (
     AccountRow
@@ -137,4 +140,5 @@ Row = (
     | CounterRow
     | SignalSettingRow
     | SignalRow
+    | SubscriptionRow
 )

@@ -10,6 +10,7 @@ from brivionix_billing.errors import BillingError
 from brivionix_billing.ledger.database import mappings, tables
 from brivionix_billing.ledger.database.mappings import TABLE_MAPPINGS, JournalRow, TableMapping
 from brivionix_billing.ledger.limits import CounterRow, LimitRow
+from brivionix_billing.ledger.plans import SubscriptionRow
 from brivionix_billing.ledger.projections import (
     AccountRow,
     HoldRow,
@@ -74,6 +75,12 @@ class Statements:
         self.payments = self._select(mappings.PAYMENT, "account = ? ORDER BY id")
         self.order = self._select(mappings.ORDER, "id = ?")
         self.orders = self._select(mappings.ORDER, "account = ? ORDER BY at, id")
+        self.subscription = self._select(mappings.SUBSCRIPTION, "id = ?")
+        self.subscriptions = self._select(mappings.SUBSCRIPTION, "account = ? ORDER BY at, id")
+        self.due_subscriptions = self._select(
+            mappings.SUBSCRIPTION,
+            "cancelled_at IS NULL AND ends <= ? AND (ends > ? OR ends = ? AND id > ?) ORDER BY ends, id LIMIT ?",
+        )
         self._add_request_queries()
         self._add_signal_statements(lock and f"{lock} SKIP LOCKED")
         self.active_limits = self._select(mappings.LIMIT, "account = ? AND active = 1")
@@ -113,7 +120,7 @@ class Statements:
             for name in (
                 *("billing_journal", "billing_lot", "billing_hold", "billing_token", "billing_usage"),
                 *("billing_payment", "billing_order", "billing_member", "billing_limit", "billing_counter"),
-                *("billing_signal_setting", "billing_signal"),
+                *("billing_signal_setting", "billing_signal", "billing_subscription"),
             )
         }
         self.live_flag_mismatches = (
@@ -133,6 +140,7 @@ class Statements:
             CounterRow: self._select(mappings.COUNTER, "account = ?"),
             SignalSettingRow: self._select(mappings.SIGNAL_SETTING, "account = ?"),
             SignalRow: self._select(mappings.SIGNAL, "account = ?"),
+            SubscriptionRow: self.subscriptions,
         }
         self.add = {row_class: self._insert(mapping) for row_class, mapping in TABLE_MAPPINGS.items()}
         self.change = {row_class: self._update(mapping) for row_class, mapping in TABLE_MAPPINGS.items()}

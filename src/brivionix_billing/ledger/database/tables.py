@@ -84,6 +84,7 @@ ACCOUNT: Final = Table(
     Column("limits", _COUNT, nullable=True),
     _amount_column("restricted", null=True),
     Column("signals", _COUNT, nullable=True),
+    _text_column("subscription", null=True),
 )
 LOT: Final = Table(
     "billing_lot",
@@ -111,6 +112,7 @@ LOT: Final = Table(
     _amount_column("moved", null=True),
     _amount_column("moved_paid", null=True),
     _text_column("origin", null=True),
+    _text_column("plan", null=True),
     UniqueConstraint("channel", "reference", name="billing_lot_payment"),
     Index("billing_lot_live", "account", sqlite_where=text("live = 1"), postgresql_where=text("live = 1")),
     Index("billing_lot_account", "account"),
@@ -182,6 +184,7 @@ ORDER: Final = Table(
     _text_column("state"),
     _amount_column("received"),
     _amount_column("credited"),
+    *[_text_column(name, null=True) for name in ("subscription", "starts", "ends")],
     Index("billing_order_account", "account"),
 )
 TOKEN: Final = Table(
@@ -304,5 +307,23 @@ SIGNAL: Final = Table(
         *("account", "number"),
         sqlite_where=text("acknowledged_by IS NULL"),
         postgresql_where=text("acknowledged_by IS NULL"),
+    ),
+)
+SUBSCRIPTION: Final = Table(
+    "billing_subscription",
+    METADATA,
+    _text_column("id", key=True),
+    _text_column("account"),
+    _text_column("at"),
+    _text_column("terms"),
+    *[_text_column(name, null=True) for name in ("next_terms", "anchor", "starts", "ends", "since")],
+    _text_column("lots"),
+    *[_text_column(name, null=True) for name in ("order_id", "cancelled_at")],
+    Index("billing_subscription_account", "account"),
+    Index(
+        "billing_subscription_due",
+        *("ends", "id"),
+        sqlite_where=text("cancelled_at IS NULL"),
+        postgresql_where=text("cancelled_at IS NULL"),
     ),
 )

@@ -25,6 +25,7 @@ from brivionix_billing.ledger.entry import Entry
 from brivionix_billing.ledger.ids import require_id, require_new_id
 from brivionix_billing.ledger.locked_account import EntryDraft, LockedAccount
 from brivionix_billing.ledger.lot_order import validate_lot_order
+from brivionix_billing.ledger.posting.allowances import post_due
 from brivionix_billing.ledger.projections import AccountRow, HoldRow
 from brivionix_billing.ledger.timestamps import format_timestamp
 from brivionix_billing.money import Payable
@@ -88,7 +89,7 @@ class LedgerBase:
             if existing is not None:
                 return Entry.from_row(existing).match_repeat(account, kind, content)
             locked = LockedAccount(store, row, booked_at, self.lot_order)
-            locked.expire_due()
+            post_due(locked)
             return locked.post_entry(id, build(locked))
 
         return self._run_write(work, connection)
@@ -121,7 +122,7 @@ class LedgerBase:
                 existing = store.fetch_entry(store.sql.entry, id)
                 if existing is not None:
                     return Entry.from_row(existing).match_repeat(row.id, kind, content)
-            locked.expire_due()
+            post_due(locked)
             return locked.post_entry(id, build(locked, hold_row))
 
         return self._run_write(work, connection)

@@ -18,6 +18,7 @@ from brivionix_billing.ledger.incremental_verification import verify_new_entries
 from brivionix_billing.ledger.locked_account import LockedAccount
 from brivionix_billing.ledger.operations.base import lock_account
 from brivionix_billing.ledger.operations.queries import Queries
+from brivionix_billing.ledger.posting.allowances import post_due
 from brivionix_billing.ledger.reports import require_account, simulate_expiries
 from brivionix_billing.ledger.timestamps import format_timestamp, parse_timestamp
 from brivionix_billing.ledger.verification import Inconsistency
@@ -131,7 +132,7 @@ class Maintenance(Queries):
             if latest is not None:
                 self._run_read(lambda store: _require_not_ahead(store, account, now, latest), None)
             return self._run_write(
-                lambda store: LockedAccount(store, lock_account(store, account), now, self.lot_order).expire_due(),
+                lambda store: post_due(LockedAccount(store, lock_account(store, account), now, self.lot_order)),
                 None,
             )
 

@@ -14,6 +14,7 @@ from brivionix_billing.ledger.entry import Entry
 from brivionix_billing.ledger.locked_account import LockedAccount
 from brivionix_billing.ledger.operations.base import LedgerBase, amount_text, lock_account
 from brivionix_billing.ledger.posting import disputes, refunds
+from brivionix_billing.ledger.posting.allowances import post_due
 from brivionix_billing.ledger.projections import LotRow, PaymentRow
 from brivionix_billing.ledger.units import units_to_payable
 from brivionix_billing.money import Payable
@@ -52,7 +53,7 @@ class MovedPayments(LedgerBase):
                 name: LockedAccount(store, lock_account(store, name), booked_at, self.lot_order) for name in names
             }
             for account in accounts.values():
-                account.expire_due()
+                post_due(account)
             entries: list[Entry] = []
             rows = _lots_of_payment(store, lot)  # as they are under lock
             if {row.account for row, _ in rows} != accounts.keys():

@@ -19,6 +19,7 @@ from brivionix_billing.ledger.operations.moved_payments import MovedPayments
 from brivionix_billing.ledger.operations.payments import Payments
 from brivionix_billing.ledger.operations.queries import Queries
 from brivionix_billing.ledger.posting import orders
+from brivionix_billing.ledger.posting.allowances import post_due
 from brivionix_billing.ledger.posting.payments import lot_content
 from brivionix_billing.ledger.projections import OrderRow
 from brivionix_billing.ledger.received_payment import ReceivedPayment
@@ -91,7 +92,8 @@ class Orders(Queries, Payments, MovedPayments):
         for a part of its amount, for more, or for a second payment. Otherwise the price is that of the time of the
         payment, and the ledger must know the price book. The limits of the channel apply to quotes only.
 
-        ``expires``, ``only`` and ``priority`` are those of the lot, as of :meth:`top_up`. Raises
+        ``expires``, ``only`` and ``priority`` are those of the lot, as of :meth:`top_up`; omit them for the order of a
+        plan, which has its own. Raises
         ``payment_already_credited``, ``unknown_order``, and ``currency_mismatch`` if the payment is in another currency
         than the channel: there is no exchange rate.
         """
@@ -107,10 +109,12 @@ class Orders(Queries, Payments, MovedPayments):
             if existing is not None:
                 entry = Entry.from_row(existing)
                 computed = {"credits", "paid", "price_per_credit"} | ({"tax"} if payment.tax is None else set())
+                if "period" in entry.result:  # the terms of a plan
+                    computed |= {"expires", "only", "priority", "plan"}
                 kept = {name: value for name, value in entry.content.items() if name in computed}
                 return entry.match_repeat(account, "top_up", {**kept, **given})
             locked = LockedAccount(store, row, booked_at, self.lot_order)
-            locked.expire_due()
+            post_due(locked)
             return locked.post_entry(id, orders.receive(locked, id, payment, given, self.book))
 
         return self._run_write(work, connection)

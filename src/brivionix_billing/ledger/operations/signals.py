@@ -17,6 +17,7 @@ from brivionix_billing.ledger.ids import require_new_id
 from brivionix_billing.ledger.locked_account import LockedAccount
 from brivionix_billing.ledger.operations.base import LedgerBase, lock_account
 from brivionix_billing.ledger.posting import signals as posting
+from brivionix_billing.ledger.posting.allowances import post_due
 from brivionix_billing.ledger.signal_reports import Signal, SignalSetting
 from brivionix_billing.ledger.signals import SignalKind, SignalRow
 from brivionix_billing.ledger.timestamps import expiry_timestamp
@@ -157,7 +158,7 @@ class Signals(LedgerBase):
                 if done is not None:
                     return replace(Entry.from_row(done), repeated=True)
             locked = LockedAccount(store, row, booked_at, self.lot_order)
-            locked.expire_due()
+            post_due(locked)
             pending = store.fetch_all(SignalRow, store.sql.unacknowledged, account, through)
             return locked.post_entry(id, posting.acknowledge(locked, id, pending, content))
 

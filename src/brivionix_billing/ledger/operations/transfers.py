@@ -14,6 +14,7 @@ from brivionix_billing.ledger.ids import MAX_ID_LENGTH, require_id, require_new_
 from brivionix_billing.ledger.locked_account import LockedAccount
 from brivionix_billing.ledger.operations.base import LedgerBase, lock_account
 from brivionix_billing.ledger.posting import transfers
+from brivionix_billing.ledger.posting.allowances import post_due
 from brivionix_billing.ledger.units import to_units, units_to_text
 from brivionix_billing.text_checks import require_text
 
@@ -60,8 +61,8 @@ class Transfers(LedgerBase):
             if existing is not None:
                 return Entry.from_row(existing).match_repeat(account, "transfer_out", content)
             source, target = (LockedAccount(store, rows[name], booked_at, self.lot_order) for name in (account, to))
-            source.expire_due()
-            target.expire_due()
+            post_due(source)
+            post_due(target)
             chosen = None if lot is None else source.lot(lot)
             entry = source.post_entry(id, transfers.take_out(source, id, amount, content, chosen))
             incoming = transfers.take_in(target, entry, {"from": account, **shared})

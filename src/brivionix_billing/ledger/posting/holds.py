@@ -15,6 +15,7 @@ from brivionix_billing.ledger.locked_account import EntryDraft, LockedAccount
 from brivionix_billing.ledger.posting.accounts import require_not_frozen
 from brivionix_billing.ledger.posting.limits import Expectation, count_charge, count_hold, tags_content
 from brivionix_billing.ledger.posting.members import request_member
+from brivionix_billing.ledger.posting.plan_scope import binding_plan
 from brivionix_billing.ledger.projections import HoldRow, UsageRow, add_usage, quarter_hour, usage_counts
 from brivionix_billing.ledger.restrictions import RequestScope, charge_scope
 from brivionix_billing.ledger.timestamps import expiry_timestamp, format_timestamp, parse_timestamp
@@ -101,7 +102,9 @@ def hold(
             )
         token.held += credits
         account.mark_changed(token)
-    if account.row.restricted:
+    plan = binding_plan(account) if account.row.subscription is not None else None
+    scope = scope if plan is None else scope._replace(plan=plan.id)
+    if account.row.restricted or plan is not None:
         scope = scope._replace(group=group)
     available = account.usable(scope)
     if credits > available:
@@ -112,6 +115,8 @@ def hold(
             credits,
             available,
             account.available - available,
+            None if plan is None else plan.terms.plan,
+            None if plan is None else parse_timestamp(str(plan.ends)),
             hidden_from=member,
         )
     counted = count_hold(account, credits, token_id, member, content, expected) if account.row.limits else None
@@ -121,7 +126,7 @@ def hold(
     row = HoldRow(id, account.id, token_id, credits, account.booked_at, expires, "open", None)
     if counted is not None:
         draft.result["counted"], row.counted = counted.as_dict(), counted.as_column()
-    if account.row.restricted:
+    if account.row.restricted or plan is not None:
         draft.result["scope"], row.scope = scope.as_dict(), scope.as_column()
     if member is not None:
         draft.result["member"] = row.member = member

@@ -9,6 +9,7 @@ from brivionix_billing.decimals import Rounding, format_plain, round_quotient
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger.ids import require_id
 from brivionix_billing.ledger.locked_account import EntryDraft, LockedAccount
+from brivionix_billing.ledger.posting.allowances import order_period, paid_subscription, plan_content, post_allowance
 from brivionix_billing.ledger.posting.payments import open_lot
 from brivionix_billing.ledger.projections import OrderRow, PaymentRow, add_payment, order_credits
 from brivionix_billing.ledger.received_payment import ReceivedPayment
@@ -72,6 +73,9 @@ def order_row(id: str, account: str, content: Mapping[str, Any], at: str) -> Ord
         "open",
         0,
         0,
+        content.get("subscription"),
+        content.get("starts"),
+        content.get("ends"),
     )
 
 
@@ -145,15 +149,21 @@ def receive(
         credits, price = payment_credits(order, money_units(str(worth.amount))), order.price
     else:
         credits, price = _credits_at(book, payment, worth)
+    plan = paid_subscription(account, order) if order is not None and in_time else None
+    period = None if plan is None or order is None else order_period(account, plan, order)
     content = {
         "credits": units_to_text(credits),
         "paid": str(paid.amount),
         "price_per_credit": price,
         **given,
         **({} if tax is None or not tax.minor else {"tax": str(tax.amount)}),
+        **({} if plan is None or period is None else plan_content(plan, period, given)),
     }
     draft = open_lot(account, id, "top_up", credits, content, paid)
     account.add_row(payment_row(id, account.id, content))
+    if plan is not None and period is not None:
+        post_allowance(account, plan, order, id, period)
+        draft.result["period"] = list(period)
     if order is not None:
         add_payment(order, money_units(str(worth.amount)), credits, in_time=in_time)
         account.mark_changed(order)

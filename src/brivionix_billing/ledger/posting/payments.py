@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from brivionix_billing.canonical_json import canonical_json
 from brivionix_billing.decimals import format_plain
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger.errors import ShortfallError
 from brivionix_billing.ledger.locked_account import EntryDraft, LockedAccount
+from brivionix_billing.ledger.opened_lots import opened_lot
 from brivionix_billing.ledger.projections import LotRow, lot_value
 from brivionix_billing.ledger.restrictions import (
     DEFAULT_PRIORITY,
@@ -67,7 +67,7 @@ def lot_content(
 def open_lot(
     account: LockedAccount, id: str, kind: str, credits: int, content: Mapping[str, Any], paid: Payable | None
 ) -> EntryDraft:
-    """Open a lot that is purchased (``top_up``), granted (``grant``) or a correction (``adjust``).
+    """Open a lot that is purchased (``top_up``), granted (``grant``, ``plan_renewed``) or a correction (``adjust``).
 
     The new Credits settle the debt first. Raises ``payment_already_credited`` if another operation has credited the
     payment, and ``invalid_argument`` if the lot has no Credits or has already expired.
@@ -80,36 +80,18 @@ def open_lot(
         raise BillingError("invalid_argument", f"expires is {expires}; it must be later than the time of the operation")
     if account.row.balance + credits >= MAX_UNITS:
         raise BillingError("invalid_money", "the balance would be 10^30 Credits or more; it must stay below")
-    channel = reference = currency = None
     money = 0
     if paid is not None:
-        channel, reference, currency = content["channel"], content["reference"], paid.currency
-        money = paid.minor * minor_unit(currency)
+        channel, reference = content["channel"], content["reference"]
+        money = paid.minor * minor_unit(paid.currency)
         credited = account.store.fetch_one(LotRow, account.store.sql.payment, channel, reference)
         if credited is not None:
             raise duplicate_payment_error(credited)
-    lot = LotRow(
-        id,
-        account.id,
-        account.row.number + 1,
-        account.booked_at,
-        expires,
-        channel,
-        reference,
-        currency,
-        content.get("price_per_credit"),
-        credits,
-        credits,
-        *(0, 0, 0),
-        money,
-        *(0, 0),
-        None if "only" not in content else canonical_json(content["only"]).decode(),
-        content.get("priority"),
-    )
+    lot = opened_lot(id, account.id, account.row.number + 1, account.booked_at, content, credits, money)
     account.add_row(lot)
     account.note_expiry(expires)
     draft.post("available", credits)
-    draft.post({"top_up": "paid", "grant": "granted"}.get(kind, "adjusted"), -credits)
+    draft.post({"top_up": "paid", "grant": "granted", "plan_renewed": "granted"}.get(kind, "adjusted"), -credits)
     account.change_lot(draft, lot, "opened", credits, money)
     if expires is not None:
         draft.result["expires"] = expires

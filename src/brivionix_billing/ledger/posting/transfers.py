@@ -23,7 +23,7 @@ from brivionix_billing.ledger.projections import LotRow, PaymentRow, lot_value
 from brivionix_billing.ledger.restrictions import EVERY_LOT
 from brivionix_billing.ledger.units import MAX_UNITS, minor_unit, units_from_column, units_to_text
 
-__all__ = ["incoming_id", "moved_lot", "moved_payment", "take_in", "take_out"]
+__all__ = ["incoming_id", "move_tax", "moved_lot", "moved_payment", "take_in", "take_out"]
 
 _KEPT: Final = ("expires", "channel", "currency", "price", "priority")
 """Columns of a lot that its moved Credits keep."""
@@ -76,13 +76,13 @@ def _move(account: LockedAccount, draft: EntryDraft, lot: LotRow, part: int) -> 
         terms["only"] = json.loads(lot.restriction)
     if lot.currency is not None:
         terms["paid"] = units_to_text(money)
-        tax = _move_tax(account, lot)
+        tax = move_tax(account, lot)
         if tax:
             terms["tax"] = units_to_text(tax)
     return {name: value for name, value in terms.items() if value is not None}
 
 
-def _move_tax(account: LockedAccount, lot: LotRow) -> int:
+def move_tax(account: LockedAccount, lot: LotRow) -> int:
     """Take the tax of the money that has left a lot. It is rounded so that all parts add up to the tax."""
     row = payment_parts(account, lot)
     if row is None or not row.tax or not lot.paid:
@@ -116,6 +116,7 @@ def moved_lot(terms: Mapping[str, Any], account: str, number: int, at: str) -> L
         None if "only" not in terms else canonical_json(terms["only"]).decode(),
         terms.get("priority"),
         origin=terms["origin"],
+        plan=terms.get("plan"),
     )
 
 

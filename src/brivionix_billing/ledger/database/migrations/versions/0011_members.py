@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0011"
-down_revision = "0009"
+down_revision = "0010"
 
 _AMOUNT = sa.Numeric(48, 18).with_variant(sa.Text(), "sqlite")
 _COUNT = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
