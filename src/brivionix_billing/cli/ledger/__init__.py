@@ -16,6 +16,7 @@ from brivionix_billing.cli.ledger import (
     orders,
     payments,
     period_report,
+    plans,
     reports,
     requests,
     signals,
@@ -50,19 +51,7 @@ def add_commands(commands: Any) -> None:
         allow_abbrev=False,
     ).add_subparsers(title="subcommands", metavar="SUBCOMMAND", required=True)
     for module in (
-        *(
-            maintenance,
-            accounts,
-            members,
-            api_tokens,
-            limits,
-            orders,
-            payments,
-            transfers,
-            corrections,
-            reports,
-            account_pages,
-        ),
-        *(requests, period_report, signals),
+        *(maintenance, accounts, members, api_tokens, limits, orders, payments, transfers, corrections, reports),
+        *(account_pages, requests, period_report, signals, plans),
     ):
         module.add_commands(subcommands)

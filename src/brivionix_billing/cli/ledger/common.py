@@ -45,7 +45,7 @@ __all__ = [
 ENVIRONMENT: Final = "BRIVIONIX_LEDGER"
 """Environment variable with the database, used without ``--db``."""
 _DEFAULT: Final = "sqlite:///ledger.db"
-_ID_ARGUMENTS: Final = ("account", "lot", "operation", "hold", "token", "order", "to", "member")
+_ID_ARGUMENTS: Final = ("account", "lot", "operation", "hold", "token", "order", "to", "member", "subscription")
 """Arguments that are ids in the ledger."""
 _FORMATS: Final = ("table", "json", "csv")
 _MAX_WARNINGS: Final = 20
