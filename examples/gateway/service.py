@@ -26,7 +26,7 @@ from brivionix_billing.gateway import (
     NotSentError,
     UpstreamAnswer,
 )
-from brivionix_billing.ledger import ApiToken, Ledger, RequestPage, UsageLine
+from brivionix_billing.ledger import ApiToken, Ledger, RequestPage, Subscription, UsageLine
 from brivionix_billing.times import Period
 
 from .config import Config
@@ -54,6 +54,15 @@ _MAX_QUERIES: Final = 4
 _LARGE_BYTES: Final = 256 * 1024
 _NOT_SENT: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
 """Failures before the first byte of a request was sent. After any other, the provider may bill it."""
+
+
+_PLAN_KEYS: Final = ("plan", "state", "credits", "remaining", "starts", "ends", "overflow", "next_plan")
+"""What a customer sees of the plan."""
+
+
+def _plan(subscription: Subscription) -> dict[str, Any]:
+    values = subscription.as_dict()
+    return {key: values[key] for key in _PLAN_KEYS}
 
 
 def _now() -> datetime:
@@ -161,21 +170,28 @@ class Gateway:
         return BytesIO(body) if len(body) > _LARGE_BYTES else body, own
 
     async def balance(self, token: ApiToken) -> dict[str, Any]:
-        """Return the balance of a token's account, what the token may spend, and the limits by window, if any.
+        """Return the balance of a token's account, what the token may spend, and its limits and plan, if any.
 
         A member gets its own limits, and not the balance: that is of the account that pays for it.
         """
         run, at, member = self.billing.threads.run, self.clock(), token.member
         limit = None if token.limit is None else str(token.limit)
         shown: dict[str, Any] = {"token": {"id": token.id, "limit": limit, "spent": str(token.spent)}}
+        plans = []
         if member is None:
             shown = {**(await run(self.ledger.balance, token.account, at=at)).as_dict(), **shown}
+            found = await run(self.ledger.subscriptions, token.account, at=at)
+            plans = [plan for plan in found if plan.state != "ended"]
             limits = await run(self.ledger.limits, token.account, at=at, include_members=False)
         else:
             shown = {"account": token.account, "member": member, **shown}
             limits = await run(self.ledger.limits, token.account, at=at, member=member)
         windows = [window.as_dict() for window in limits if window.token in (None, token.id)]
-        return {**shown, **({"limits": windows} if windows else {})}
+        if windows:
+            shown["limits"] = windows
+        if plans:
+            shown["plan"] = _plan(plans[-1])
+        return shown
 
     async def usage(self, token: ApiToken, period: Period, *, by_token: bool) -> list[UsageLine]:
         """Return the usage of a token's account, or of its member. Raises status 429 beyond a few queries at a time.

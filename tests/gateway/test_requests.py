@@ -14,6 +14,7 @@ import pytest
 from openai import OpenAI
 
 from brivionix_billing.gateway import GatewayLimits
+from brivionix_billing.ledger import Plan
 from gateway_kit import (
     CHAT,
     DAY,
@@ -110,6 +111,24 @@ def test_a_limit_by_window_is_429_with_the_time_to_retry_and_402_if_no_time_help
     shown = stack.get("/v1/balance", customer).json()["limits"]
     assert [(each["name"], each["used"], each["left"]) for each in shown] == [("burst", "1", "0"), ("other", "0", "9")]
     assert "limits" not in stack.get("/v1/balance", other).json()
+
+
+def test_a_plan_without_overflow_is_shown_and_named_in_its_refusal(stack: Stack) -> None:
+    """The balance has the plan and what is left of it. A request that it does not cover is 402, also with Credits."""
+    customer, other = stack.customer(pay="85"), stack.customer()
+    plan = Plan(name="free", credits="0.000001", period="day", overflow=False)  # type: ignore[arg-type]
+    stack.ledger.subscribe(customer.account, plan, id=f"sub-{customer.account}", at=clock())
+    shown = stack.get("/v1/balance", customer).json()["plan"]
+    assert (shown["plan"], shown["state"], shown["remaining"], shown["overflow"]) == (
+        "free",
+        "active",
+        "0.000001",
+        False,
+    )
+    answer = stack.http.post("/v1/chat/completions", json=CHAT, headers={"authorization": f"Bearer {customer.secret}"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (402, "insufficient_credits")
+    assert f"Your plan 'free' lasts until {shown['ends']}; renew or change it." in answer.json()["error"]["message"]
+    assert "plan" not in stack.get("/v1/balance", other).json()
 
 
 # Credits

@@ -119,8 +119,12 @@ def from_billing_error(error: BillingError, limit_status: int = 429) -> GatewayE
         subject = "Your account has" if error.code == "insufficient_credits" else "The limit of this API token leaves"
         message = (
             f"{subject} {format_plain(error.available)} Credits{' for this request' if error.restricted else ''}, and "
-            f"this request may cost up to {format_plain(error.needed)}. Top up, or allow fewer output tokens."
+            f"this request may cost up to {format_plain(error.needed)}. "
         )
+        if error.resets is None:
+            message += "Top up, or allow fewer output tokens."
+        else:
+            message += f"Your plan {error.plan!r} lasts until {format_instant(error.resets)}; renew or change it."
     elif error.code in _CLIENT_SAFE_CODES:
         message = error.message
     else:
