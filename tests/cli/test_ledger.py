@@ -21,11 +21,12 @@ from cli_kit import ESCAPES, Run
 from cli_ledger_kit import FIRST, LedgerCommand, available
 from paths import DATA
 
+MEMBER_CHANGES = ("add", "freeze", "unfreeze", "remove")
 SUBCOMMANDS = (
     *("migrate", "expire", "prune", "verify", "checkpoint", "rebuild", "open", "accounts"),
     *("balance", "lots", "token create"),
     *("freeze", "unfreeze", "limit set", "limit remove", "limit list"),
-    *("member add", "member freeze", "member unfreeze", "member remove", "member list"),
+    *(f"member {name}" for name in (*MEMBER_CHANGES, "list")),
     *("signal set", "signal remove", "signal list", "signals list", "signals lease", "signals acknowledge"),
     *("token change", "token rotate", "token list", "topup", "grant", "adjust", "refund", "dispute", "reverse"),
     *("release", "void", "reverse-charge", "order", "cancel-order", "orders", "payment", "payments"),
@@ -131,7 +132,7 @@ def test_help_of_each_subcommand(run: Run, name: str) -> None:
     operations = ("open", "token create", "token change", "topup", "grant", "adjust", "refund", "dispute", "reverse")
     more = ("release", "void", "reverse-charge", "order", "cancel-order", "payment")
     newer = ("token rotate", "freeze", "unfreeze", "limit set", "limit remove", "transfer")
-    newest = ("signal set", "signal remove", "signals acknowledge")
+    newest = ("signal set", "signal remove", "signals acknowledge", *(f"member {name}" for name in MEMBER_CHANGES))
     assert ("--id ID" in out) == (name in (*operations, *more, *newer, *newest))
 
 

@@ -29,18 +29,20 @@ def add_commands(commands: Any) -> None:
         ("unfreeze", "unfreeze a member"),
         ("remove", "remove a member for good; its history stays"),
     ):
-        parser = _add_operation(members, name, _change, about)
-        parser.add_argument("--reason", required=True, metavar="TEXT", help="reason, for the journal")
-        parser.set_defaults(change=name)
+        _add_operation(members, name, _change, about, reason=True).set_defaults(change=name)
 
     parser = subcommand(members, "list", _list, "list the members of an account, also removed ones")
     parser.add_argument("account", metavar="ACCOUNT")
 
 
-def _add_operation(members: Any, name: str, run: Callable[[Namespace], int], about: str) -> ArgumentParser:
+def _add_operation(
+    members: Any, name: str, run: Callable[[Namespace], int], about: str, *, reason: bool = False
+) -> ArgumentParser:
     parser = subcommand(members, name, run, about, at=True, prices=True)
     parser.add_argument("account", metavar="ACCOUNT")
     parser.add_argument("member", metavar="MEMBER", help="id of the member, unique in the account")
+    if reason:
+        parser.add_argument("--reason", required=True, metavar="TEXT", help="reason, for the journal")
     add_id(parser)
     return parser
 
