@@ -271,6 +271,15 @@ def test_every_page_is_in_the_index() -> None:
     assert {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"} <= linked
 
 
+def test_both_readmes_have_the_same_parts() -> None:
+    """The Chinese README links to the same pages, and has as many sections, rows of tables and code blocks."""
+    english, chinese = read("README.md"), read("README.zh.md")
+    links = [set(re.findall(r"\]\(([^)]+)\)", text)) - {"README.md", "README.zh.md"} for text in (english, chinese)]
+    assert links[0] == links[1]
+    parts = [[len(re.findall(start, text, re.M)) for start in ("^## ", "^[|]", "^```")] for text in (english, chinese)]
+    assert parts[0] == parts[1]
+
+
 # Examples
 
 

@@ -15,7 +15,6 @@ from typing import Any, Final, NamedTuple
 __all__ = [
     "CODES",
     "CODE_GROUPS",
-    "MAX_COMPARED_NAMES",
     "BillingError",
     "ErrorCode",
     "Finding",

@@ -19,13 +19,19 @@ function windowKind(name) {
   signs.delete(0);
   return signs.size === 1 ? (signs.has(-1) ? "window_lower" : "window_higher") : "window_other";
 }
+const windowKinds = new Map();
+function kindOf(name) {
+  const key = JSON.stringify([currentGroup().name, name]);
+  if (!windowKinds.has(key)) windowKinds.set(key, windowKind(name));
+  return windowKinds.get(key);
+}
 function windowText(name) {
   const window = nextWindow(name);
   if (!window) return "";
   const format = (options, minutes) => new Intl.DateTimeFormat(currentFormat().tag, options).format(minutes * 60000);
   const day = format.bind(null, { weekday: "short", month: "short", day: "numeric" });
   const clock = format.bind(null, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
-  const [start, end] = window, from = Math.max(start, minutesNow()), kind = translate(windowKind(name));
+  const [start, end] = window, from = Math.max(start, minutesNow()), kind = translate(kindOf(name));
   const endText = day(from) === day(end) ? clock(end) : `${day(end)} ${clock(end)}`;
   if (start <= minutesNow()) return translate("window_now", { kind, end: endText });
   return translate("window_next", { kind, start: `${day(start)} ${clock(start)}`, end: endText });
