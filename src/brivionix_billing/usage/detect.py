@@ -97,6 +97,8 @@ _FORMATS_BY_KEY: Final[Mapping[str, BodyFormat]] = {
     "total_tokens": BodyFormat(plain.read_total, plain.CONTEXT_KEYS),
     **dict.fromkeys((*plain.QUANTITY_KEYS, "quantities"), BodyFormat(plain.read_quantities, plain.CONTEXT_KEYS)),
     **dict.fromkeys(RENAMED_KEYS, _RENAMED),
+    **dict.fromkeys(plain.GUARDRAIL_KEYS, BodyFormat(plain.read_quantities, plain.CONTEXT_KEYS)),
+    "models": BodyFormat(vendors.read_models, vendors.CONTEXT_KEYS),
     **dict.fromkeys(vendors.VENDOR_KEYS, BodyFormat(vendors.read_vendor_counts, vendors.CONTEXT_KEYS)),
 }
 """A key of a usage object -> its format, in the order in which the keys are looked for. ``input_tokens`` is not here,
@@ -276,7 +278,8 @@ def locate_usage(body: object) -> LocatedUsage:
         if name != _METRICS_KEY:
             _reject_second_usage(name, body)
         return LocatedUsage(usage if type(usage) is dict else to_plain_data(usage), body, name, is_batch)
-    for name in _BARE_KEYS:
+    bare_keys = () if isinstance(body, Mapping) and "inference_status" in body else _BARE_KEYS
+    for name in bare_keys:
         if get_field(body, name) is not None:
             return LocatedUsage(_bare_usage(body), None, name, is_batch)
     substitute = substitute_usage(body)

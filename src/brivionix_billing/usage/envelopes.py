@@ -31,8 +31,11 @@ _HEADERS: Final = {
 
 _GEMINI_BATCH_KEYS: Final = frozenset({"key", "request", "processed_time", "status"})
 """Keys beside ``response`` in a line of batch results of Gemini."""
-_WRAPPERS: Final = ("result", "Response", "orchestration_result", "final_result")
-"""Keys under which YandexGPT, Hunyuan and SAP's AI Core have the whole answer."""
+_WRAPPERS: Final = ("result", "Response", "orchestration_result", "final_result", "response", "body", "data")
+"""Keys under which YandexGPT, Hunyuan, SAP's AI Core, Coze and many gateways have the whole answer."""
+_BATCH_KEYS: Final = frozenset({"custom_id", "recordId", "key", "request", "processed_time"})
+"""Keys beside the whole answer in a line of batch results of Fireworks and Vertex AI."""
+_IMAGE_LISTS: Final = ("image_urls", "image_base64")
 
 
 class Envelope(NamedTuple):
@@ -68,6 +71,8 @@ def unwrap(body: object) -> Envelope:
     if isinstance(response, Mapping) and ("usageMetadata" in response or "usage_metadata" in response):
         is_batch = not _GEMINI_BATCH_KEYS.isdisjoint(body) or item_field(body.get("metadata"), "key") is not None
         return Envelope(response, is_batch)  # Code Assist wraps every answer
+    if isinstance(response, Mapping) and "embedding" in response and "tokenCount" in response:
+        return Envelope(response, not _GEMINI_BATCH_KEYS.isdisjoint(body))
     if isinstance(result, Mapping) and isinstance(result.get("type"), str):
         if isinstance(result.get("message"), Mapping):
             return Envelope(result["message"], True)
@@ -75,8 +80,12 @@ def unwrap(body: object) -> Envelope:
             raise _failed(safe_repr(result["type"]))
     for name in _WRAPPERS:  # and Cloudflare
         wrapped = body.get(name)
-        if isinstance(wrapped, Mapping) and isinstance(wrapped.get("usage") or wrapped.get("Usage"), Mapping):
-            return Envelope(wrapped)
+        usage = (wrapped.get("usage") or wrapped.get("Usage")) if isinstance(wrapped, Mapping) else None
+        if isinstance(usage, Mapping) and "tokens" not in usage:  # of Jina's Reader
+            return Envelope(wrapped, name == "response" and not _BATCH_KEYS.isdisjoint(body))
+    inner = item_field(item_field(body.get("batch_result"), "response"), "chat_get_completion")
+    if isinstance(inner, Mapping):
+        return Envelope(inner, True)  # xAI
     if isinstance(body.get("modelOutput"), Mapping):
         return Envelope(body["modelOutput"], True)
     if ("custom_id" in body or "recordId" in body) and (body.get("error") or response is None):
@@ -100,11 +109,18 @@ def substitute_usage(body: object) -> dict[str, Any] | None:
     if not isinstance(body, Mapping):
         return None
     images = count_images(body.get("data")) or count_media(body.get("images")) or count_media(body.get("artifacts"))
+    urls = body.get("data")
+    if isinstance(urls, Mapping):  # MiniMax
+        images = max(count_media(urls.get(name)) for name in _IMAGE_LISTS)
+    if isinstance(body.get("image"), str) and body["image"]:
+        images = 1  # Stability
     predictions = body.get("predictions") or _with_statistics(body.get("embeddings"))
     if isinstance(predictions, list | tuple):
         counted = _read_predictions(predictions, body.get("metadata"))
         if counted:
             return counted
+        if predictions and all(item_field(item, "raiFilteredReason") is not None for item in predictions):
+            return {"output_images": 0}  # all images were filtered, and are not charged
     if images:
         return {"output_images": images}
     duration = whole_numbers(body.get("duration"))

@@ -204,8 +204,9 @@ def read_modalities(
     """Return the tokens of each modality with a meter of its own, by argument of ``Usage``, from a list of entries.
 
     ``whole`` is the count that contains them, with its name. Text and documents have no meter of their own. Tokens of
-    an unknown modality are billed as text and listed as unaccounted, because they may have another price. ``numbers``
-    are the modalities of an enumeration. Raises ``usage_contradiction`` for more tokens than the whole.
+    an unknown modality are billed as text and listed as unaccounted, because they may have another price. So is a sum
+    above the whole, if all of it is text, whose price does not depend on it. ``numbers`` are the modalities of an
+    enumeration. Raises ``usage_contradiction`` for more tokens than the whole of modalities with different meters.
     """
     found: dict[str, int] = {}
     total = 0
@@ -224,7 +225,9 @@ def read_modalities(
         elif name not in _TEXT_MODALITIES:
             notes.list_number(f"{place}.{key}", tokens)
     if total > whole[1]:
-        raise_contradiction(*whole, {where.rpartition(".")[2]: total})
+        if not whole[1] or any(found.values()):
+            raise_contradiction(*whole, {where.rpartition(".")[2]: total})
+        notes.list_number(where, total)
     return {argument: tokens for argument, tokens in found.items() if tokens}
 
 

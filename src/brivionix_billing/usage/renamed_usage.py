@@ -3,7 +3,8 @@
 - AI SDK (``LanguageModelUsage``): ``inputTokens`` and ``outputTokens``, as counts or as objects with a ``total``, and
   ``inputTokenDetails``. The input contains what these state as cached. ``cachedInputTokens`` alone is unaccounted,
   because whether the input contains it differs by provider.
-- YandexGPT: ``inputTextTokens``, ``completionTokens``. Hunyuan: ``PromptTokens``, ``CompletionTokens``.
+- YandexGPT: ``inputTextTokens``, ``completionTokens``. Hunyuan: ``PromptTokens``, ``CompletionTokens``. Coze:
+  ``input_count``, ``output_count``. OpenRouter's statistics of a generation: ``native_tokens_prompt``.
 """
 
 from __future__ import annotations
@@ -18,13 +19,19 @@ __all__ = ["AI_SDK_KEYS", "RENAMED_KEYS", "rename_ai_sdk", "rename_counts"]
 AI_SDK_KEYS: Final = frozenset({"reasoningTokens", "cachedInputTokens", "inputTokenDetails", "outputTokenDetails"})
 """Keys that only the AI SDK has beside ``inputTokens``, which Bedrock has too."""
 _CHAT_NAMES: Final = {
-    **dict.fromkeys(("inputTextTokens", "PromptTokens"), "prompt_tokens"),
-    **dict.fromkeys(("completionTokens", "CompletionTokens"), "completion_tokens"),
-    **dict.fromkeys(("totalTokens", "TotalTokens"), "total_tokens"),
+    **dict.fromkeys(("inputTextTokens", "PromptTokens", "input_count", "native_tokens_prompt"), "prompt_tokens"),
+    **dict.fromkeys(
+        ("completionTokens", "CompletionTokens", "output_count", "native_tokens_completion"), "completion_tokens"
+    ),
+    **dict.fromkeys(("totalTokens", "TotalTokens", "token_count"), "total_tokens"),
+    "native_tokens_cached": "cached_tokens",
+    "native_tokens_reasoning": "reasoning_tokens",
     "completionTokensDetails": "completion_tokens_details",
     "reasoningTokens": "reasoning_tokens",
 }
-RENAMED_KEYS: Final = ("inputTextTokens", "PromptTokens", "prompt_cache_miss_tokens")
+RENAMED_KEYS: Final = (
+    *("inputTextTokens", "PromptTokens", "prompt_cache_miss_tokens", "input_count", "native_tokens_prompt"),
+)
 """Keys by which a usage object of :func:`rename_counts` is recognised."""
 _INPUT_PARTS: Final = {
     **dict.fromkeys(("noCache", "noCacheTokens"), "text_tokens"),

@@ -28,6 +28,7 @@ __all__ = [
     "count_media",
     "ground_once",
     "has_embeddings",
+    "is_image_list",
     "reduce_item",
     "reduce_response",
     "reduce_trace",
@@ -48,6 +49,10 @@ _MAX_DEPTH: Final = 4
 _MAX_TRACE_DEPTH: Final = 7
 IMAGE_ITEM_KEYS: Final = ("b64_json", "url", "revised_prompt")
 """Keys of an item of ``data`` that is an image."""
+_MEDIA_KEYS: Final = ("url", "base64", "image")
+"""Keys of an item of ``images`` or ``artifacts`` that is an image."""
+_PAGE_KEYS: Final = ("title", "content", "description", "snippet", "markdown")
+"""Keys of an item of ``data`` that is a page that a search found, and has a URL as an image may have."""
 
 
 def reduce_response(response: object, *, has_items: bool) -> dict[str, Any]:
@@ -119,7 +124,18 @@ def count_images(items: object) -> int:
     """Count the items of ``data`` that are images."""
     if not isinstance(items, list | tuple):
         return 0
-    return sum(any(item_field(item, name) is not None for name in IMAGE_ITEM_KEYS) for item in items)
+    return sum(map(_is_image, items))
+
+
+def is_image_list(items: object) -> bool:
+    """Return whether ``data`` is a list of images, as its first item shows."""
+    return isinstance(items, list | tuple) and bool(items) and _is_image(items[0])
+
+
+def _is_image(item: object) -> bool:
+    return any(item_field(item, name) is not None for name in IMAGE_ITEM_KEYS) and not any(
+        item_field(item, name) is not None for name in _PAGE_KEYS
+    )
 
 
 def count_media(items: object) -> int:
@@ -127,7 +143,7 @@ def count_media(items: object) -> int:
     if not isinstance(items, list | tuple):
         return 0
     return sum(
-        bool(item) if isinstance(item, str) else any(item_field(item, key) is not None for key in ("url", "base64"))
+        bool(item) if isinstance(item, str) else any(item_field(item, key) is not None for key in _MEDIA_KEYS)
         for item in items
     )
 

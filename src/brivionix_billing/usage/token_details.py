@@ -13,8 +13,7 @@ from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.usage.fields import require_count
 from brivionix_billing.usage.notes import NotesBuilder
 from brivionix_billing.usage.parsing import format_keys, modality_arguments, read_count, require_object, split_writes
-from brivionix_billing.usage.response_context import IMAGE_ITEM_KEYS
-from brivionix_billing.usage.tool_calls import item_field
+from brivionix_billing.usage.response_context import is_image_list
 
 __all__ = [
     "CACHED_MODALITIES",
@@ -23,6 +22,7 @@ __all__ = [
     "DETAIL_KEYS",
     "INPUT_MODALITIES",
     "MODALITIES_BESIDE",
+    "REASONING_BESIDE",
     "RESPONSES_KEYS",
     "FormatKeys",
     "list_contained_details",
@@ -31,6 +31,7 @@ __all__ = [
     "read_input_details",
     "read_modalities_beside",
     "read_output_details",
+    "read_reasoning_beside",
     "read_searches",
     "singular_key",
 ]
@@ -91,6 +92,12 @@ DETAIL_KEYS: Final = frozenset({*_CACHED_KEYS, *_WRITTEN_KEYS, *_LIFETIME_KEYS, 
 """Keys of the token details that some providers write beside the totals."""
 MODALITIES_BESIDE: Final = ("image_tokens", "video_tokens", "audio_tokens")
 """Keys of a modality that DashScope writes beside the totals."""
+REASONING_BESIDE: Final = ("reasoning_tokens", "reasoning_output_tokens")
+"""Keys of reasoning tokens that SGLang, Inception and Codex write beside the totals."""
+_RESEARCH_KEYS: Final = ("citation_tokens", "num_search_queries", "search_context_size")
+"""Keys of Perplexity, which bills the reasoning tokens beside the totals in addition."""
+_PER_TURN: Final = "_per_turn"
+"""Ending of the keys of lists in which vLLM divides a count by turns."""
 _AUDIO_EVENTS: Final = frozenset({"speech.audio.done"})
 _IMAGE_EVENTS: Final = frozenset({"image_generation.completed", "image_edit.completed"})
 
@@ -107,6 +114,7 @@ def merge_formats(
         keys, other, mine, theirs = other, keys, theirs, mine
     if keys.input not in usage:  # the input is in one format, the output in the other
         raise BillingError("invalid_usage", f"{keys.input} is missing from a usage with the keys {format_keys(usage)}")
+    mine, theirs = _without_cache_beside(usage, keys, mine), _without_cache_beside(usage, other, theirs)
     for name, count, twin, duplicate in zip(
         (keys.input, keys.output), mine, (other.input, other.output), theirs, strict=True
     ):
@@ -124,6 +132,17 @@ def merge_formats(
         else:
             _list_differing(f"usage.{twin}", repeated, details, notes)
     return merged, keys
+
+
+def _without_cache_beside(usage: dict[str, Any], keys: FormatKeys, counts: list[Any]) -> list[Any]:
+    """Return input and output, with the cache that Anthropic states beside the input, if the prompt contains it.
+
+    Moonshot and others write Anthropic's keys and those of chat completions.
+    """
+    parts = [counts[0], *(usage.get(name) for name in ("cache_read_input_tokens", "cache_creation_input_tokens"))]
+    whole = sum(part for part in parts if type(part) is int)
+    is_contained = keys is RESPONSES_KEYS and whole == usage.get(CHAT_KEYS.input)
+    return [whole if is_contained else counts[0], counts[1]]
 
 
 def _list_differing(path: str, repeated: Any, details: Any, notes: NotesBuilder) -> None:
@@ -183,7 +202,8 @@ def read_input_details(
     notes.list_contained(f"{where}.cached_tokens_details.text_tokens", of_cache.get("text_tokens", 0), cached or 0)
     modalities = [f"{modality}_tokens" for modality in INPUT_MODALITIES]
     others = ("cached_tokens_details", *DETAIL_KEYS, *_CONTAINED_KEYS, _SEARCHES_KEY)
-    notes.list_unknown(where, details, [*modalities, *others])
+    wholes = {**details, keys.input: usage[keys.input]}
+    notes.list_unknown(where, details, [*modalities, *others, *_repeated_turns(details, wholes)])
     return counts
 
 
@@ -220,6 +240,28 @@ def read_modalities_beside(
             counts[INPUT_MODALITIES[modality]] = count
 
 
+def _repeated_turns(details: dict[str, Any], wholes: dict[str, Any]) -> list[str]:
+    """Return the keys of lists whose sum is the count that they divide by turns, as vLLM states it."""
+    return [
+        key
+        for key, turns in details.items()
+        if key.endswith(_PER_TURN) and isinstance(turns, list) and all(type(turn) is int for turn in turns)
+        if sum(turns) == wholes.get(key.removesuffix(_PER_TURN))
+    ]
+
+
+def read_reasoning_beside(usage: dict[str, Any], output: int, notes: NotesBuilder) -> int:
+    """Return the reasoning tokens beside the totals, which the output contains. Others are listed."""
+    found = 0
+    for name in REASONING_BESIDE:
+        count = usage.get(name)
+        if type(count) is int and 0 <= count <= output and not any(usage.get(key) for key in _RESEARCH_KEYS):
+            found = max(found, count)
+        else:
+            notes.list_number(f"usage.{name}", count)
+    return found
+
+
 def read_output_details(
     details: dict[str, Any],
     usage: dict[str, Any],
@@ -234,7 +276,8 @@ def read_output_details(
     if "reasoning_tokens" not in details and "thinking_tokens" in details:
         details = {("reasoning_tokens" if key == "thinking_tokens" else key): item for key, item in details.items()}
     counts = {argument: read_count(details, name) for name, argument in names.items() if name in details}
-    notes.list_unknown(f"usage.{keys.output_details}", details, [*names, *_CONTAINED_KEYS])
+    turns = _repeated_turns(details, {**details, keys.output: output})
+    notes.list_unknown(f"usage.{keys.output_details}", details, [*names, *_CONTAINED_KEYS, *turns])
     if not details:
         modality = _output_modality(usage, keys, response)
         if modality is not None:
@@ -248,11 +291,7 @@ def _output_modality(usage: dict[str, Any], keys: FormatKeys, response: dict[str
     kind = kind if isinstance(kind, str) else None
     if kind in _AUDIO_EVENTS:
         return "audio"
-    items = response.get("data")
-    is_image_list = isinstance(items, list | tuple) and any(
-        item_field(item, name) is not None for item in items[:1] for name in IMAGE_ITEM_KEYS
-    )
-    if kind in _IMAGE_EVENTS or is_image_list:
+    if kind in _IMAGE_EVENTS or is_image_list(response.get("data")):
         return "image"
     of_input = usage.get(keys.input_details)
     is_bare = keys is RESPONSES_KEYS and usage.keys() <= keys.all and not response.get("output")

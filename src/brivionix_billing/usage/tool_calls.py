@@ -10,8 +10,9 @@ billed, that number counts, and output items are not counted again:
 - xAI, ``server_side_tool_usage_details``: searches and image generations. ``num_server_side_tools_used`` is the sum of
   all calls.
 - Anthropic, ``server_tool_use``: ``web_search_requests``.
-- OpenAI's Responses, ``tool_usage``: the searches, and the tokens of the image model, which take the place of a fee per
-  generated image.
+- Volcengine, ``tool_usage`` in the usage object: ``web_search`` are searches; its details repeat them.
+- OpenAI's Responses, ``tool_usage`` beside the usage object: the searches, and the tokens of the image model, which
+  take the place of a fee per generated image.
 
 A call without a meter is unaccounted. So is one that costs nothing (a page that Anthropic fetches, xAI's MCP calls);
 the price file says that it is to be ignored, and does so by default.
@@ -48,6 +49,8 @@ TOOL_USAGE_KEYS: Final = frozenset(
         "server_tool_use_details",
         "server_side_tool_usage_details",
         "num_server_side_tools_used",
+        "tool_usage",
+        "tool_usage_details",
     }
 )
 """The keys of a usage object that :func:`read_reported_calls` covers."""
@@ -133,6 +136,14 @@ def read_reported_calls(usage: Mapping[str, Any], notes: NotesBuilder) -> dict[s
         notes.list_unknown(f"usage.{name}", details, _XAI_ARGUMENTS.keys())
         calls = {argument: read_count(details, key) for key, argument in _XAI_ARGUMENTS.items()}
         reported = {**(reported or {}), **calls}
+    own = require_object("tool_usage", usage.get("tool_usage"))
+    if own:
+        notes.list_unknown("usage.tool_usage", own, ("web_search",))
+        reported = {**(reported or {}), "web_search_calls": read_count(own, "web_search")}
+    for tool, parts in require_object("tool_usage_details", usage.get("tool_usage_details")).items():
+        counts: list[Any] = list(parts.values()) if isinstance(parts, dict) else [parts]
+        if any(type(count) is not int for count in counts) or sum(counts) != own.get(tool):
+            notes.list_unknown("usage.tool_usage_details", {tool: parts})
     total = usage.get("num_server_side_tools_used")
     if total != sum(count for count in details.values() if type(count) is int):
         notes.list_number("usage.num_server_side_tools_used", total)

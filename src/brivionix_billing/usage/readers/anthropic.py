@@ -7,9 +7,10 @@ Rules, from Anthropic's API reference:
 - ``cache_creation`` divides the writes by lifetime, 5 minutes and 1 hour. Without it, all were kept for 5 minutes.
 - ``output_tokens`` contains the thinking tokens.
 - ``iterations`` has an entry for each run of a model within the request. The counts above it are the sum of the entries
-  of type ``message``, or more if a client added up several requests. Every other entry is *not* in the counts above:
-  compaction runs the same model once more and is added here; a run of another model (an advisor, a fallback) is a part
-  of its own, with the price of that model.
+  of type ``message``, or of all entries of the served model, or more if a client added up several requests. With an
+  advisor they are the input of the first run and the output of all runs; every run is billed. Every other entry is
+  *not* in the counts above: compaction runs the same model once more and is added here; a run of another model (an
+  advisor, a fallback) is a part of its own, with the price of that model.
 - ``speed: fast`` has a price of its own: it is the served mode. The tier for batches and committed capacity is in
   ``service_tier``, and ``inference_geo`` is the serving region.
 """
@@ -133,6 +134,7 @@ def _read_iterations(
     if not entries:
         return top, {}
     messages, everything = Counter[str](), Counter[str]()
+    first: _Run | None = None
     runs: dict[str | None, list[_Run]] = {}
     for index, value in enumerate(entries):
         where = f"usage.iterations[{index}]"
@@ -146,15 +148,23 @@ def _read_iterations(
         everything.update(run._asdict())
         if entry.get("type") == "message":
             messages.update(run._asdict())
-    if any(count != everything[name] for name, count in top._asdict().items()):
-        stated = top._asdict()
+            first = first or run
+    stated = top._asdict()
+    if top != _add_runs(runs.get(model, [])) and any(count != everything[name] for name, count in stated.items()):
         rest = {name: count - messages[name] for name, count in stated.items()}
-        if min(rest.values()) < 0 or not messages.total():
+        is_first = first is not None and top == first._replace(output_tokens=messages["output_tokens"])
+        if is_first and min(rest.values()) < 0:
+            notes.warn("the input above iterations is that of the first run; the input of every run is billed")
+        elif min(rest.values()) < 0 or not messages.total():
             for name, count in stated.items():
                 require_total(name, count, {"the messages of iterations": messages[name]})
         elif any(rest.values()):  # Claude Code adds up its turns, and keeps the iterations of the last one
             notes.warn("iterations contain a part of the counts above them, which are billed")
             runs.setdefault(model, []).append(_Run(**rest))
-    totals = {name: _Run._make(map(sum, zip(*found, strict=True))) for name, found in runs.items()}
-    own = totals.pop(model, _Run(0, 0, 0, 0, 0))
+    totals = {name: _add_runs(found) for name, found in runs.items()}
+    own = totals.pop(model, _add_runs([]))
     return own, {str(name): run for name, run in totals.items() if any(run)}
+
+
+def _add_runs(runs: list[_Run]) -> _Run:
+    return _Run._make(map(sum, zip(*runs, strict=True))) if runs else _Run(0, 0, 0, 0, 0)

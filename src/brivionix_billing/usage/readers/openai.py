@@ -6,9 +6,9 @@ completion tokens and have the same price.
 
 Other providers and gateways, each recognised from the body alone:
 
-- xAI counts reasoning tokens beside the completion tokens, and Mistral's Voxtral audio tokens beside the prompt. If a
-  total is stated and equals prompt + completion + these, they are added. Nothing else is ever added to make a total
-  right.
+- xAI counts reasoning tokens beside the completion tokens, Mistral's Voxtral audio tokens beside the prompt, and
+  Portkey Claude's cached and written tokens. If a total is stated and equals prompt + completion + these, they are
+  added. Nothing else is ever added to make a total right.
 - The same count may have several names, which :mod:`brivionix_billing.usage.token_details` lists; all must be equal.
   The prompt contains it. DeepSeek's hits and misses add up to the prompt.
 - new-api writes the keys of both formats, and says in ``usage_semantic`` if the prompt leaves the cache out, as
@@ -36,7 +36,7 @@ from brivionix_billing.usage.parsing import (
     require_object,
     require_total,
 )
-from brivionix_billing.usage.response_context import count_images, has_embeddings
+from brivionix_billing.usage.response_context import count_images, has_embeddings, is_image_list
 from brivionix_billing.usage.token_details import (
     CACHE_PLACES,
     CACHED_MODALITIES,
@@ -44,6 +44,7 @@ from brivionix_billing.usage.token_details import (
     DETAIL_KEYS,
     INPUT_MODALITIES,
     MODALITIES_BESIDE,
+    REASONING_BESIDE,
     RESPONSES_KEYS,
     FormatKeys,
     list_contained_details,
@@ -52,6 +53,7 @@ from brivionix_billing.usage.token_details import (
     read_input_details,
     read_modalities_beside,
     read_output_details,
+    read_reasoning_beside,
     read_searches,
     singular_key,
 )
@@ -74,7 +76,7 @@ _VENDOR_KEYS: Final = frozenset(
         *DETAIL_KEYS,
         *MODALITIES_BESIDE,
         *("prompt_cache_miss_tokens", "context_details", "cached_tokens_details", "service_tier"),
-        *("speed", "inference_geo"),
+        *("speed", "inference_geo", *REASONING_BESIDE),
         ESTIMATED_KEY,
     }
 )
@@ -152,6 +154,8 @@ def read_plain(
         model is None or (type(model) is str and len(model) <= 256)
     ):
         input_tokens, cached, output, reasoning = counts
+        if not output and is_image_list(response.get("data")):
+            return None  # gateways state no output for images that have a price each
         extras = None
         if tier or model or calls:  # as make_fields, whose call takes a tenth of the time of reading a body
             extras = _tuple_new(UsageExtras, (tier or None, model or None, calls, False, None, None, None))
@@ -176,7 +180,7 @@ def _read_strict(usage: dict[str, Any], response: dict[str, Any], keys: FormatKe
     counts = read_input_details(of_input, usage, keys, notes)
     counts |= read_output_details(of_output, usage, keys, response, output, notes)
     read_modalities_beside(usage, keys, counts, input_tokens, notes)
-    reasoning = counts.pop("reasoning_tokens", 0)
+    reasoning = counts.pop("reasoning_tokens", 0) or read_reasoning_beside(usage, output, notes)
     _check_misses(usage, input_tokens)
 
     total = usage.get("total_tokens")
@@ -191,6 +195,8 @@ def _read_strict(usage: dict[str, Any], response: dict[str, Any], keys: FormatKe
         input_tokens += counts["audio_input_tokens"]
     if "image" in beside:
         input_tokens += counts["image_input_tokens"]
+    if "cache" in beside:
+        input_tokens += cached + written
     if not beside:
         connectors = usage.get("connector_tokens")  # of Mistral's conversations, unaccounted by themselves
         also = (input_tokens + output + connectors,) if type(connectors) is int else ()
@@ -217,7 +223,7 @@ def _read_strict(usage: dict[str, Any], response: dict[str, Any], keys: FormatKe
         notes.list_contained(f"usage.context_details.{name}", context.get(name), whole)
     notes.list_unknown("usage.context_details", context, ("input_tokens", "output_tokens"))
     counts |= {"input_tokens": input_tokens, "output_tokens": output}
-    if not input_tokens and not output:  # litellm states zeros for images that have a price each
+    if not output:  # gateways state no output for images that have a price each
         counts["output_images"] = count_images(response.get("data"))
     overlap_modalities(counts, INPUT_MODALITIES, CACHED_MODALITIES, notes)
     for name, count in tool_usage.tokens.items():
@@ -248,8 +254,9 @@ def _counts_beside(total: Any, stated: int, reasoning: int, counts: dict[str, in
         "reasoning": reasoning,
         "audio": counts.get("audio_input_tokens", 0),
         "image": counts.get("image_input_tokens", 0) if images == counts.get("image_input_tokens") else 0,
+        "cache": counts.get("cache_read_tokens", 0) + counts["cache_write_tokens"] + counts["cache_write_1h_tokens"],
     }
-    for names in (("reasoning",), ("audio",), ("reasoning", "audio"), ("image",)):
+    for names in (("reasoning",), ("audio",), ("reasoning", "audio"), ("image",), ("cache",)):
         if all(beside[name] for name in names) and total == stated + sum(beside[name] for name in names):
             return frozenset(names)
     return frozenset()

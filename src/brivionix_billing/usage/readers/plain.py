@@ -34,6 +34,7 @@ from brivionix_billing.usage.parsing import (
 __all__ = [
     "CONTEXT_KEYS",
     "COUNT_NAMES",
+    "GUARDRAIL_KEYS",
     "OLLAMA_KEYS",
     "QUANTITY_KEYS",
     "read_counts",
@@ -51,6 +52,8 @@ CONTEXT_KEYS: Final[ContextKeys] = {"service_tier": None, "model": None}
 OLLAMA_KEYS: Final = ("prompt_eval_count", "eval_count")
 QUANTITY_KEYS: Final = frozenset(meter.argument for meter in METERS.values() if not meter.is_token)
 """Arguments of ``Usage`` for all that is not a token."""
+GUARDRAIL_KEYS: Final = ("topicPolicyUnits", "contentPolicyUnits", "wordPolicyUnits", "sensitiveInformationPolicyUnits")
+"""Keys of Bedrock's ApplyGuardrail, whose units are unaccounted."""
 _ARGUMENTS: Final = frozenset(meter.argument for meter in METERS.values() if meter.argument)
 COUNT_NAMES: Final = _ARGUMENTS | {"reasoning_tokens", "total_tokens"}
 """Arguments of ``Usage`` for all counts of this library's meters."""

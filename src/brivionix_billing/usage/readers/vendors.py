@@ -26,10 +26,12 @@ from brivionix_billing.usage.parsing import (
     read_quantity,
     read_service_tier,
     read_whole_count,
+    require_list,
+    require_object,
 )
 from brivionix_billing.usage.response_context import count_images
 
-__all__ = ["CONTEXT_KEYS", "VENDOR_KEYS", "read_images", "read_output", "read_vendor_counts"]
+__all__ = ["CONTEXT_KEYS", "VENDOR_KEYS", "read_images", "read_models", "read_output", "read_vendor_counts"]
 
 CONTEXT_KEYS: Final[ContextKeys] = {"service_tier": None, "model": None}
 
@@ -42,6 +44,7 @@ _QUANTITIES: Final = {
     "duration": "audio_input_seconds",
     "pages_processed": "pages",
     "rerank_units": "queries",
+    "search_units": "queries",
 }
 _VIDEO_OUTPUT: Final = ("output_video_duration", "video_duration")
 _VIDEO_INPUT: Final = "input_video_duration"
@@ -119,6 +122,28 @@ def read_output(usage: dict[str, Any], response: dict[str, Any]) -> UsageFields:
     notes.list_unknown("usage", usage, ("completion_tokens", "total_tokens", ESTIMATED_KEY))
     output = require_count("completion_tokens", usage["completion_tokens"])
     return build_fields({"output_tokens": output}, **_served(usage, response), notes=notes)
+
+
+def read_models(usage: dict[str, Any], response: dict[str, Any]) -> UsageFields:
+    """Read the counts of an application of DashScope, which lists each model that it called.
+
+    The first one is the model of the application. The others are parts, with their own prices.
+    """
+    notes = NotesBuilder()
+    notes.list_unknown("usage", usage, ("models", ESTIMATED_KEY))
+    runs: dict[str, dict[str, Decimal | int]] = {}
+    for index, value in enumerate(require_list("models", usage["models"])):
+        where = f"usage.models[{index}]"
+        entry = require_object(where, value)
+        notes.list_unknown(where, entry, ("model_id", "input_tokens", "output_tokens"))
+        run = runs.setdefault(str(read_model_name(entry.get("model_id"))), {})
+        for name in ("input_tokens", "output_tokens"):
+            run[name] = read_count(run, name) + require_count(name, entry.get(name))
+    if not runs:
+        raise BillingError("unknown_usage_format", "the list of models of the usage is empty; use input_tokens")
+    (model, counts), *others = runs.items()
+    notes.parts += [(name, build_fields(run, model=name)) for name, run in others]
+    return build_fields(counts, **{**_served(usage, response), "model": model}, notes=notes)
 
 
 def _served(usage: dict[str, Any], response: dict[str, Any]) -> dict[str, Any]:
