@@ -19,7 +19,15 @@ from brivionix_billing.streams.readers.other import OtherReader, has_usage_or_te
 from brivionix_billing.streams.readers.responses import ResponsesReader
 from brivionix_billing.streams.sse import SseEvent
 
-__all__ = ["to_plain_event", "event_error", "inner_events", "reader_for_event", "to_sse_event", "parse_event_json"]
+__all__ = [
+    "bare_error",
+    "to_plain_event",
+    "event_error",
+    "inner_events",
+    "reader_for_event",
+    "to_sse_event",
+    "parse_event_json",
+]
 
 _JSON: Final = json.JSONDecoder()
 _CHAT_OBJECTS: Final = ("chat.completion.chunk", "chat.completion", "text_completion")
@@ -28,7 +36,13 @@ _OTHER_EVENTS: Final = (
     *("image_generation.", "image_edit."),
 )
 """Beginnings of the names of events of Cohere, Gemini's Interactions, and OpenAI's audio, images and Assistants."""
-_GEMINI_KEYS: Final = ("usageMetadata", "promptFeedback")
+_GEMINI_KEYS: Final = ("usageMetadata", "promptFeedback", "serverContent")
+_CODE_KEYS: Final = ("code", "statusCode", "error_code", "status_code")
+_SUCCESSES: Final = ("0", "200", "201", "ok", "success", "succeeded")
+_MESSAGE_KEYS: Final = ("message", "error_msg", "errorMessage", "msg", "detail", "status_msg")
+_ANSWER_KEYS: Final = (
+    *("choices", "candidates", "output", "usage", "content", "delta", "data", "text", "response", "results", "payload"),
+)
 
 
 def reader_for_event(event: Mapping[str, Any], name: str) -> type[StreamReader] | None:
@@ -86,6 +100,38 @@ def event_error(event: Mapping[str, Any], name: str) -> Any:
         if isinstance(key, str) and key.endswith("Exception"):  # Bedrock
             return (value.get("message") or key) if isinstance(value, dict) else key
     return None
+
+
+def bare_error(event: Mapping[str, Any]) -> Any:
+    """Return the error of an object that is nothing but an error, in place of a stream.
+
+    ERNIE, DashScope, MiniMax, Hunyuan, FastAPI and gateways answer so. A message without a code that shows a failure
+    may be an answer, and is no error.
+    """
+    if any(event.get(key) not in (None, "", [], {}) for key in _ANSWER_KEYS):
+        return None
+    for key in ("base_resp", "Response", "fault"):
+        inner = event.get(key)
+        if isinstance(inner, Mapping):
+            error = inner.get("Error") or inner.get("faultstring")
+            code = inner.get("status_code")
+            if error:
+                return (error.get("Message") or error) if isinstance(error, Mapping) else error
+            if type(code) is int and code != 0:
+                return inner.get("status_msg") or code
+    errors = event.get("errors")
+    if isinstance(errors, list) and errors:
+        return errors[0]
+    text = next((event[key] for key in _MESSAGE_KEYS if isinstance(event.get(key), str | list) and event[key]), None)
+    failed = event.get("success") is False or any(_is_failure(event.get(key)) for key in _CODE_KEYS)
+    return text if failed or event.keys() == {"detail"} else None
+
+
+def _is_failure(code: Any) -> bool:
+    """Return whether a code is not that of a success: a number, or a name such as ``InvalidParameter``."""
+    if isinstance(code, str):
+        return bool(code) and code.lower() not in _SUCCESSES
+    return type(code) is int and code not in (0, 200, 201)
 
 
 def parse_event_json(data: bytes) -> tuple[Any, str]:

@@ -6,8 +6,8 @@ event. Only the data and the name of an event matter here.
 
 Providers break the standard in two ways, and both are read. Some end an event with one line end instead of two: a line
 of data that is a whole JSON object, followed by another one, is an event of its own. Others send JSON without any
-framing, one value per line or one value over many lines (a whole response, or Gemini's list of chunks): a line that
-begins with a bracket begins such a value.
+framing, one value per line or one value over many lines (a whole response): a line that begins with a bracket begins
+such a value. A stream that is a list is read by :mod:`brivionix_billing.streams.json_list`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from pydantic_core import from_json
 
-__all__ = ["DONE", "MAX_EVENT_BYTES", "SseEvent", "SseParser"]
+__all__ = ["BOM", "DONE", "MAX_EVENT_BYTES", "SseEvent", "SseParser"]
 
 MAX_EVENT_BYTES: Final = 16 * 1024 * 1024
 """Maximum size of an event, in bytes. Larger ones are skipped, so that an endless event cannot fill the memory. The
@@ -27,7 +27,8 @@ DONE: Final = b"[DONE]"
 
 _SMALL_EVENT_BYTES: Final = 4096
 """Size up to which an unfinished event is always examined, in bytes."""
-_BOM: Final = b"\xef\xbb\xbf"
+BOM: Final = b"\xef\xbb\xbf"
+"""Byte order mark of UTF-8, which may precede a stream."""
 
 
 class SseEvent(NamedTuple):
@@ -88,11 +89,11 @@ class SseParser:
         """Return the events that ``piece`` completes."""
         if self._head is not None:
             piece = self._head + piece
-            if len(piece) < len(_BOM) and _BOM.startswith(piece):
+            if len(piece) < len(BOM) and BOM.startswith(piece):
                 self._head = piece
                 return []
             self._head = None
-            piece = piece.removeprefix(_BOM)
+            piece = piece.removeprefix(BOM)
         if self._after_cr and piece.startswith(b"\n"):
             piece = piece[1:]  # the second half of a CRLF
             self._after_cr = False

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from brivionix_billing.errors import BillingError, escape_unprintable, safe_repr
+from brivionix_billing.meters import METERS
 from brivionix_billing.streams.aws_frames import AwsFrames
 from brivionix_billing.streams.estimate import estimate_usage
 from brivionix_billing.streams.events import (
+    bare_error,
     event_error,
     inner_events,
     parse_event_json,
@@ -18,9 +20,10 @@ from brivionix_billing.streams.events import (
     to_sse_event,
 )
 from brivionix_billing.streams.fallback_counter import BYTES_PER_TOKEN, CounterProtocol, FallbackCounter, output_limit
+from brivionix_billing.streams.json_list import JsonList
 from brivionix_billing.streams.reader import StreamReader, describe_error
 from brivionix_billing.streams.readers.other import OtherReader
-from brivionix_billing.streams.sse import DONE, MAX_EVENT_BYTES, SseEvent, SseParser
+from brivionix_billing.streams.sse import BOM, DONE, MAX_EVENT_BYTES, SseEvent, SseParser
 from brivionix_billing.streams.text_buffer import TextBuffer
 from brivionix_billing.usage import MAX_COUNT, Conventions, Usage, billable_body
 
@@ -88,7 +91,9 @@ class StreamUsage:
         "_event_count",
         "_frames",
         "_further_warnings",
+        "_has_begun",
         "_input_count",
+        "_list",
         "_max_event_bytes",
         "_reader",
         "_readers",
@@ -122,6 +127,8 @@ class StreamUsage:
         self._sse = SseParser(max_event_bytes)
         self._max_event_bytes = max_event_bytes
         self._frames: AwsFrames | None = None
+        self._list: JsonList | None = None
+        self._has_begun = False  # whether anything but white space arrived
         self._readers: dict[type[StreamReader], StreamReader] = {}
         self._reader: StreamReader | None = None
         self._byte_count = 0
@@ -179,7 +186,8 @@ class StreamUsage:
             self._flush()
         except Exception as error:
             self._warn(f"an event could not be read: {describe_error(error)}")
-        if self._reader is not None and self._sse.is_one_value and self._event_count <= 2:
+        is_one_value = self._sse.is_one_value or (self._list is not None and self._list.is_one_value)
+        if self._reader is not None and is_one_value and self._event_count <= 2:
             self._reader.end()  # a whole response in place of a stream
         if self._result is None:
             self._result = self._build_result()
@@ -214,20 +222,33 @@ class StreamUsage:
             if not self._byte_count and data.startswith(b"\0"):
                 self._frames = AwsFrames(self._max_event_bytes)  # no text begins so
             self._byte_count += len(data)
+            if not self._has_begun:
+                begin = data.removeprefix(BOM).lstrip()
+                self._has_begun = bool(begin)
+                if begin.startswith(b"["):
+                    self._list, data = JsonList(self._max_event_bytes), begin
+            if self._list is not None:
+                for value in self._list.feed(data):
+                    self._handle_frame(SseEvent("", value))
+                self._warn_oversize(self._list.pop_oversize_count())
+                return
             if self._frames is not None:
                 self._feed_frames(self._frames, data)
                 return
             for event in self._sse.feed(data):
                 self._handle_frame(event)
-            for _ in range(self._sse.pop_oversize_count()):
-                self._unknown_size += 1
-                self._warn("an event was too large and was skipped")
+            self._warn_oversize(self._sse.pop_oversize_count())
             return
         frame = to_sse_event(piece)
         if frame is None:
             self._handle_event(to_plain_event(piece), "", type(piece).__name__)
         else:
             self._handle_frame(frame)
+
+    def _warn_oversize(self, count: int) -> None:
+        for _ in range(count):
+            self._unknown_size += 1
+            self._warn("an event was too large and was skipped")
 
     def _feed_frames(self, frames: AwsFrames, data: bytes) -> None:
         for event in frames.feed(data):
@@ -294,14 +315,15 @@ class StreamUsage:
         has_foreign = self._unknown_size or self._sse.foreign_bytes or self._sse.unfinished_bytes
         if self._frames is not None:
             has_foreign = has_foreign or self._frames.unfinished_bytes
+        if self._list is not None:
+            has_foreign = has_foreign or self._list.unfinished_bytes or self._list.foreign
         if self._reader is None and self._error is None and has_foreign:
             return self._unreadable()
         estimate = estimate_usage(self._reader, self._request, self._counter, self._input_count)
         reason = "; ".join(dict.fromkeys((why or self._estimate_reason(), *estimate.notes)))
         reader = self._reader
-        has_output = estimate.usage != Usage(
-            estimate.usage.input_tokens, 0, estimated=True
-        )  # a text, a call or a search
+        # A text, a call or a search.
+        has_output = any(name not in METERS or METERS[name].direction != "input" for name in estimate.usage.meters)
         has_usage = reader is not None and reader.usage is not None
         # A model that is still reasoning has shown nothing, and is billed.
         has_started = reader is not None and self._error is None and not reader.failed
@@ -360,6 +382,8 @@ class StreamUsage:
 
     def _dispatch(self, event: dict[str, Any], name: str) -> None:
         error = event_error(event, name)
+        if error is None and self._reader is None:
+            error = bare_error(event)
         if error is not None:
             self._error = safe_repr(error)
             self._warn(f"the provider reports an error: {self._error}")

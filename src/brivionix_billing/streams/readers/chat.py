@@ -59,6 +59,8 @@ class ChatReader(StreamReader):
         groq = event.get("x_groq")
         if not usage and isinstance(groq, dict):
             usage = groq.get("usage")
+        if event.get("is_end") is True:  # of ERNIE
+            self.ended = True
         if has_content:
             self._usage_is_current = False
         if self._update_usage(usage):

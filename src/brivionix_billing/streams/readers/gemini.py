@@ -1,7 +1,7 @@
 """Reads chunks of Gemini's ``streamGenerateContent``: each is a GenerateContentResponse.
 
 ``usageMetadata`` is in many chunks, at least in the last one, and is cumulative: the last one counts. Gemini 3 may send
-it in a separate chunk without content.
+it in a separate chunk without content. The Live API has its parts in ``serverContent``, and ends with ``turnComplete``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SUMMARY: Final = "thinking beyond its summary (the summary was counted in its p
 
 
 class GeminiReader(StreamReader):
-    """Reads chunks with ``candidates`` or ``usageMetadata``."""
+    """Reads chunks with ``candidates``, ``usageMetadata`` or ``serverContent``."""
 
     api = "gemini"
     count_keys = ("promptTokenCount", "candidatesTokenCount")
@@ -41,7 +41,7 @@ class GeminiReader(StreamReader):
         self._expected_candidates = (
             candidates_requested if type(candidates_requested) is int and candidates_requested > 0 else 1
         )
-        self._blocked = False
+        self._blocked = self._turn_complete = False
         self._usage_is_current = False  # whether no part of the answer arrived after the last usage
         self.uncounted[_HIDDEN] = None
 
@@ -70,13 +70,33 @@ class GeminiReader(StreamReader):
         if isinstance(feedback, dict) and feedback.get("blockReason"):
             self._blocked = True  # a blocked prompt has no candidates
         complete = len(self._finished) >= self._expected_candidates and self._finished >= self._started_candidates
-        self.ended = self._blocked or complete
+        has_content |= self._read_turn(event)
+        self.ended = self._blocked or complete or self._turn_complete
         if has_content:
             self._usage_is_current = False
         if self._update_usage(event.get("usageMetadata")):
             self._usage_is_current = True
             if "thoughtsTokenCount" in (self.usage or {}):
                 self.uncounted.pop(_HIDDEN, None)
+
+    def _read_turn(self, event: dict[str, Any]) -> bool:
+        """Read the content of a message of the Live API. Returns whether there was any."""
+        content, call = event.get("serverContent"), event.get("toolCall")
+        parts: list[Any] = []
+        if isinstance(content, dict):
+            turn, transcript = content.get("modelTurn"), content.get("outputTranscription")
+            parts += list((turn.get("parts") if isinstance(turn, dict) else None) or ())
+            if isinstance(transcript, dict):
+                parts.append({"text": transcript.get("text")})
+        if isinstance(call, dict):
+            parts += [{"functionCall": each} for _, each in enumerate_objects(call.get("functionCalls"))]
+        if parts and self._turn_complete:  # the next turn
+            self._turn_complete = False
+            self._start_response()
+        has_content = self._read_parts(0, parts)
+        if isinstance(content, dict) and (content.get("turnComplete") or content.get("interrupted")):
+            self._turn_complete = True
+        return has_content
 
     def with_output(self, usage: dict[str, Any], output: int) -> dict[str, Any]:
         thoughts = usage.get("thoughtsTokenCount")  # not included in the candidates' tokens

@@ -19,11 +19,14 @@ __all__ = ["OtherReader", "has_usage_or_text"]
 
 _METRICS_KEY: Final = "amazon-bedrock-invocationMetrics"
 _USAGE_KEYS: Final = ("usage", "usageMetadata", "usage_metadata", "meta", _METRICS_KEY)
-_PARTS: Final = ("delta", "interaction", "response", "message", "data", "result", "output", "meta_info", "details")
+_PARTS: Final = (
+    *("delta", "interaction", "response", "message", "data", "result", "output", "meta_info", "details"),
+    *("metadata", "messageMetadata"),
+)
 """Keys under which an event may have the response, or a part of it, with the usage."""
 _TEXT_KEYS: Final = (
     *("text", "content", "thinking", "completion", "generated_text", "outputText", "generation", "response"),
-    *("tool_plan", "arguments", "transcript", "thought", "refusal"),
+    *("tool_plan", "arguments", "transcript", "thought", "refusal", "answer"),
 )
 """Keys of texts that the model has written."""
 _MEDIA_KEYS: Final = ("b64_json", "partial_image_b64", "audio")
@@ -33,6 +36,7 @@ _NO_REASONS: Final = (None, "", "not_finished", "null")
 """Values of a reason before the end: of watsonx, and of DashScope, which writes null as a text."""
 _FINAL_ENDINGS: Final = (
     *(".done", ".complete", ".completed", ".incomplete", ".failed", ".end", "-end", "message_stop", "completed"),
+    *("message_end", "finish"),
 )
 _MAX_DEPTH: Final = 5
 
@@ -146,11 +150,15 @@ def _is_final(event: Mapping[str, Any], name: str) -> bool:
     """Return whether an event ends the response."""
     if event.get("done") is True or event.get("stop") is True or _METRICS_KEY in event:
         return True
-    kind = event.get("type") or event.get("event_type") or name
+    kind = event.get("type") or event.get("event_type") or event.get("event") or name
+    inner = event.get("event")
+    if event.get("is_end") is True or (isinstance(inner, Mapping) and "completionEnd" in inner):
+        return True  # of ERNIE and of Nova Sonic
     if isinstance(kind, str) and kind.endswith(_FINAL_ENDINGS) and not kind.endswith(("content-end", "start-end")):
         return True
     for part in _parts(event):
-        for each in (part, *_first_of(part.get("results")), *_first_of(part.get("choices") or part.get("Choices"))):
+        lists = (part.get("results"), part.get("responses"), part.get("choices") or part.get("Choices"))
+        for each in (part, *(item for items in lists for item in _first_of(items))):
             if any(each.get(key) not in _NO_REASONS for key in _REASON_KEYS):
                 return True
     return False
