@@ -302,3 +302,38 @@ def test_the_caller_selects_the_api() -> None:
     with pytest.raises(BillingError) as caught:
         counter().request(both, api="completions")  # type: ignore[arg-type]
     assert code_of(caught) == "invalid_argument"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"input": "Hi", "context_management": [{"type": "compaction", "compact_threshold": 1000}]},
+        {"input": "Hi", "extra_body": {"plugins": [{"id": "web"}]}},
+    ],
+    ids=lambda body: list(body)[1],
+)
+def test_what_may_run_the_model_again_leaves_no_bound(body: dict[str, Any]) -> None:
+    """A compaction reads the input once more, and an SDK merges unknown keys with the request."""
+    count = counter("gpt-5.4").responses(body)
+    assert (count.exact, count.upper) == (False, None)
+    assert counter("gpt-5.4").responses({"input": "Hi", "extra_body": {"store": False}}).exact
+
+
+def test_annotations_and_namespaces_are_estimates_with_a_bound() -> None:
+    """No recorded request confirms how links of a search without the search, and namespaces of tools, are shown."""
+    links = [{"type": "url_citation", "url": "u", "title": STORY}]
+    texts = [{"type": "output_text", "text": "Hi", "annotations": found} for found in ([], links)]
+    plain, linked = (
+        counter("gpt-5.4").responses({"input": [{"role": "assistant", "content": [text]}]}) for text in texts
+    )
+    assert plain.exact
+    assert (linked, linked.exact) == (plain, False)
+    assert linked.upper is not None
+    assert linked.upper >= plain + counter().text(STORY)
+    message = {"role": "assistant", "content": "Hi", "annotations": links}
+    assert not counter().chat({"messages": [message]}).exact
+    tool = {"type": "function", "name": "f", "parameters": obj(a=TEXT)}
+    named = counter("gpt-5.4").responses(
+        {"input": "Hi", "tools": [{"type": "namespace", "name": "n", "tools": [tool]}]}
+    )
+    assert (named.exact, named.upper) == (False, named + 32)

@@ -31,6 +31,8 @@ def count_chat(counter: RequestCounter, request: Mapping[str, Any]) -> None:
             counter.count_text_message(role, content)
             continue
         counter.count_unknown_keys("messages", message, _MESSAGE_KEYS)
+        if message.get("annotations"):  # the links of a search
+            counter.count_unknown_keys("messages", {"annotations": message["annotations"]}, frozenset())
         counter.has_system_message = counter.has_system_message or role in SYSTEM
         if role in ("tool", "function"):
             key = "tool_call_id" if role == "tool" else "name"

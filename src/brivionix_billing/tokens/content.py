@@ -37,6 +37,7 @@ _PART_KEYS: Final = frozenset(
         *("file", "file_data", "file_url", "filename", "encrypted_content", "cache_control"),
     }
 )
+_ANNOTATIONS: Final = frozenset({"annotations"})
 _TEXT_PART_KEYS: Final = frozenset({"type", "text"})
 _IMAGE_URL_KEYS: Final = frozenset({"url", "detail"})
 _AUDIO_KEYS: Final = frozenset({"data", "format"})
@@ -97,7 +98,7 @@ def _count_part(
     builder: CountBuilder, kind: str, part: Mapping[str, Any], api: str, image_size: ImageSizeLookup | None
 ) -> None:
     part_type = part.get("type")
-    if not part.keys() <= _PART_KEYS:
+    if not part.keys() <= _PART_KEYS or part.get("annotations"):
         _note_unknown_keys(builder, kind, part)
     field = "text" if part_type is None else _TEXT_FIELDS.get(part_type) if isinstance(part_type, str) else None
     if field is not None and isinstance(part.get(field), str):
@@ -120,9 +121,12 @@ def _count_part(
 
 
 def _note_unknown_keys(builder: CountBuilder, kind: str, part: Mapping[str, Any]) -> None:
-    """Make a part with unknown keys an estimate: of a text with a bound, of other content without one."""
-    for key in part.keys() - _PART_KEYS:
-        if part[key] is not None:
+    """Make a part with unknown keys an estimate: of a text with a bound, of other content without one.
+
+    A text without annotations has an empty list of them. Whether the model sees annotations is unknown.
+    """
+    for key in part.keys() - (_PART_KEYS - _ANNOTATIONS):
+        if part[key] is not None and not (key in _ANNOTATIONS and not part[key]):
             is_text = part.get("type") in (None, *_TEXT_FIELDS)
             size = len(str(part[key]).encode("utf-8", "replace"))
             builder.charge_characters(size)

@@ -219,7 +219,10 @@ def _count_namespaced_tool(counter: RequestCounter, tool: Mapping[str, Any]) -> 
     namespace = name if isinstance(name, str) else "functions"
     if tool.get("type") == "namespace":
         counter.count_unknown_keys("tools", tool, _NAMESPACE_KEYS)
-        counter.count_tools(require_objects(tool.get("tools"), "tools"), namespace)
+        tools = require_objects(tool.get("tools"), "tools")
+        counter.count_tools(tools, namespace)
+        reason = "how a namespace of tools is shown is confirmed by few recorded requests"
+        counter.builder.add_estimate("tools", 0, _ADDED_TOOLS_MARGIN * (1 + len(tools)), reason)
     else:
         counter.count_tools([tool], namespace)
 

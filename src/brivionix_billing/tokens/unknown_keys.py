@@ -53,10 +53,11 @@ _SETTING_KEYS: Final = frozenset(
         *("parallel_tool_calls", "function_call", "logprobs", "top_logprobs", "logit_bias", "service_tier"),
         *("presence_penalty", "frequency_penalty", "metadata", "modalities", "audio", "reasoning_effort", "verbosity"),
         *("include", "background", "truncation", "prompt_cache_key", "prompt_cache_retention", "safety_identifier"),
-        *("context_management", "stream_id", "provider", "route", "transforms", "models", "stop_sequences", "top_k"),
+        *("stream_id", "provider", "route", "transforms", "models", "stop_sequences", "top_k"),
         *("extra_headers", "extra_body", "timeout"),
     }
 )
+_KEYS_OF_SETTINGS["extra_body"] = _SETTING_KEYS  # an SDK merges it with the request
 _KNOWN_KEYS: Final = {api: _COUNTED_KEYS | keys | _SETTING_KEYS for api, keys in _COUNTED_BY_API.items()}
 SETTING_OBJECTS: Final = frozenset({*_KEYS_OF_SETTINGS, "thinking", "output_config"})
 """Keys of requests whose values are objects with settings of the request, in any API."""
