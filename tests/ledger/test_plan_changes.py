@@ -128,11 +128,13 @@ def test_an_upgrade_from_a_free_plan_keeps_its_allowance(ledger: Ledger) -> None
 
 
 def test_a_refund_reaches_the_credits_that_moved(ledger: Ledger) -> None:
-    """A lot of the new plan is refunded to the payment that its money comes from."""
-    subscribe(ledger, BASIC)
+    """A lot of the new plan is refunded to the payment that its money comes from, with the tax that moved."""
+    ledger.subscribe("acct", BASIC, id="sub", at=NOW, channel="stripe")
+    ledger.order_period("acct", "sub", id="sub-1", at=NOW, tax_rate="0.19")
+    pay(ledger, "sub-1", NOW)
     moved = change(ledger, PRO).result["lots"][0]["lot"]
     entry = ledger.refund("acct", moved, id="back", at=HALF)
-    assert got(entry.refund_amount, entry.result["reference"]) == (Payable("6", "USD"), "sub-1")
+    assert got(entry.refund_amount, entry.result["reference"]) == (Payable("7.14", "USD"), "sub-1")
 
 
 def test_a_dispute_of_the_first_payment_reaches_the_credits_that_moved(ledger: Ledger) -> None:
@@ -158,6 +160,15 @@ def test_without_overflow_what_is_left_of_the_old_allowance_stays_usable(ledger:
     ledger.hold("acct", 110, id="req_1", at=HALF)
     ledger.settle("req_1", 110, at=HALF)
     assert ledger.lots("acct")[0].used == 0
+
+
+def test_an_early_renewal_without_overflow_keeps_the_current_allowance_usable(ledger: Ledger) -> None:
+    """The next plan binds requests from its payment on, also to the allowance that is not over yet."""
+    subscribe(ledger, BASIC)
+    change(ledger, plan("pro", 300, "30", period="week", overflow=False), at_period_end=True)
+    ledger.order_period("acct", "sub", id="next", at=HALF)
+    pay(ledger, "next", HALF)
+    assert ledger.balance("acct", at=HALF, model="m").usable == 400
 
 
 def test_a_second_change_counts_only_the_rest_of_the_first(ledger: Ledger) -> None:
