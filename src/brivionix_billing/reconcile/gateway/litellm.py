@@ -27,6 +27,7 @@ from brivionix_billing.reconcile.gateway.litellm_row import (
     find_contradiction,
     find_own_traffic,
     has_fraction,
+    model_of,
     read_spend,
     read_usage,
 )
@@ -91,7 +92,7 @@ class _Checker:
         self._request_ids: set[str] = set()
         self._calls: set[int] = set()
         self._models: dict[tuple[str, str], str | None] = {}
-        self._known = KnownCallers(self.offers, times)
+        self._known = KnownCallers(self.offers, times, self._group)
 
     def read(self, raw: RawRow) -> Mapping[str, Any]:
         """Return a row. Raises ``file_unreadable``."""
@@ -143,7 +144,7 @@ class _Checker:
         details = {
             "at": "" if at is None else format_instant(at),
             "account": account_of(row),
-            "model": str(row.get("model_group") or row.get("model") or ""),
+            "model": model_of(row),
             "group": self._group(row),
             "explanation": verdict.text,
         }
@@ -155,7 +156,7 @@ class _Checker:
         if found.cause in (NO_CAUSE, "float_noise") and metadata.get("usage_object"):
             try:
                 charge = self._rate(row, metadata, self.times.read(row["startTime"]))
-                self._known.keep(row, found, charge)
+                self._known.keep(row, charge)
             except (BillingError, KeyError, TypeError, ValueError, AttributeError):
                 return  # an unusual row
 

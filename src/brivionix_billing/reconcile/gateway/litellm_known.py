@@ -1,8 +1,8 @@
-"""Prices the usual rows of litellm by known prices: those of callers whose earlier rows were found right."""
+"""Prices the usual rows of litellm by known prices: those of models whose earlier rows were found right."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any, Final, NamedTuple
@@ -17,11 +17,14 @@ from brivionix_billing.reconcile.gateway.litellm_row import (
     PLAIN_METERS,
     PlainTime,
     RowTimes,
+    account_of,
+    find_own_traffic,
+    model_of,
     plain_quantities,
 )
 from brivionix_billing.reconcile.gateway.log_values import parse_object
 from brivionix_billing.reconcile.gateway.offers import Offers
-from brivionix_billing.reconcile.rows import NO_CAUSE, Row, format_amount
+from brivionix_billing.reconcile.rows import NO_CAUSE, format_amount
 
 __all__ = ["NOISE", "NOISE_TEXT", "KnownCallers", "PricedRow", "is_noise"]
 
@@ -33,7 +36,9 @@ _PLACES: Final = 18
 """Decimal places of known prices."""
 _MAX_COEFFICIENT: Final = 10**15
 """Up to here, a double has all digits of a decimal number."""
-_COLUMNS: Final = ("model", "status", "cache_hit", *(name for name in OWN_COLUMNS if name != "request_tags"))
+_PRICE_COLUMNS: Final = ("model", "model_group", "status", "cache_hit")
+"""Columns on which the prices of a row depend, beside its group, tier and time."""
+_COLUMNS: Final = tuple(dict.fromkeys((*_PRICE_COLUMNS, *(name for name in OWN_COLUMNS if name != "request_tags"))))
 _METADATA: Final = ("service_tier", *(name for name in OWN_METADATA if name != "tags"))
 
 
@@ -58,13 +63,15 @@ def is_noise(spend: Decimal, expected: Decimal) -> bool:
 class KnownCallers:
     """The callers of one log, and the prices that their rows have.
 
-    A caller is everything in a row on which its result depends, apart from its usage, time and amount.
+    A caller is everything in a row on which its result depends, apart from its usage, time and amount. Callers of one
+    model, group and tier have the same prices, so a log may have nearly as many callers as rows.
     """
 
-    def __init__(self, offers: Offers, times: RowTimes) -> None:
-        self._offers, self._times = offers, times
+    def __init__(self, offers: Offers, times: RowTimes, group_of: Callable[[Mapping[str, Any]], str]) -> None:
+        self._offers, self._times, self._group_of = offers, times, group_of
         self._callers: dict[tuple[object, ...], tuple[str, KnownPrices]] = {}
         """Caller -> the cells of its details after the time, and its prices by the kinds of quantities."""
+        self._prices: dict[tuple[object, ...], KnownPrices] = {}
 
     def price(self, row: dict[str, Any]) -> PricedRow | None:
         """Return the amounts of a row by known prices; ``None`` if it must be checked in full.
@@ -75,7 +82,11 @@ class KnownCallers:
         if type(metadata) is str:
             metadata = parse_fast(metadata)
         body = metadata["usage_object"]
-        cells, prices = self._callers[_caller(row, metadata)]
+        caller = _caller(row, metadata)
+        known = self._callers.get(caller) or self._meet(caller, row, metadata)
+        if known is None:
+            return None
+        cells, prices = known
         if row["prompt_tokens"] != body["prompt_tokens"]:
             return None
         counts = plain_quantities(body)
@@ -95,7 +106,7 @@ class KnownCallers:
         texts = f"{format_amount(logged)},{text},{format_amount(subtract(logged, expected))}"
         return PricedRow("float_noise", (logged, expected), texts, f"{at[1]},{cells}{NOISE_TEXT}", at)
 
-    def keep(self, row: Mapping[str, Any], found: Row, charge: Charge) -> None:
+    def keep(self, row: Mapping[str, Any], charge: Charge) -> None:
         """Keep the prices of a row that was found right, if it is a usual one. Raises what :meth:`price` raises."""
         metadata = parse_object(row["metadata"])
         body = metadata["usage_object"]
@@ -116,12 +127,31 @@ class KnownCallers:
         terms = make_terms(cards, card, prices, constant, 10**_PLACES)
         if decimal_from_scaled(terms.total(counts), _PLACES) != charge.nominal.amount:
             return
-        if caller not in self._callers:
-            if len(self._callers) > _MAX_CALLERS:
+        key = self._price_key(row, metadata)
+        if key not in self._prices:
+            if len(self._prices) > _MAX_CALLERS:
+                self._prices.clear()
                 self._callers.clear()
-            cells = "".join(f"{plain_text(found.details[name])}," for name in ("account", "model", "group"))
-            self._callers[caller] = cells, KnownPrices()
-        self._callers[caller][1].keep(tuple(map(bool, counts)), terms)
+            self._prices[key] = KnownPrices()
+        self._prices[key].keep(tuple(map(bool, counts)), terms)
+
+    def _price_key(self, row: Mapping[str, Any], metadata: Mapping[str, Any]) -> tuple[object, ...]:
+        return (*map(row.get, _PRICE_COLUMNS), self._group_of(row), metadata.get("service_tier"))
+
+    def _meet(
+        self, caller: tuple[object, ...], row: Mapping[str, Any], metadata: Mapping[str, Any]
+    ) -> tuple[str, KnownPrices] | None:
+        """Return the cells and the prices of a new caller; ``None`` if no prices are known, or it may be the proxy."""
+        prices = self._prices.get(self._price_key(row, metadata))
+        if prices is None or not all(value is None or type(value) is str for value in caller):
+            return None
+        if find_own_traffic(row, metadata):
+            return None
+        if len(self._callers) > _MAX_CALLERS:
+            self._callers.clear()
+        cells = ",".join(map(plain_text, (account_of(row), model_of(row), self._group_of(row))))
+        found = self._callers[caller] = f"{cells},", prices
+        return found
 
 
 def _caller(row: Mapping[str, Any], metadata: Mapping[str, Any]) -> tuple[object, ...]:

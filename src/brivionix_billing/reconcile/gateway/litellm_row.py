@@ -18,6 +18,7 @@ __all__ = [
     "account_of",
     "find_contradiction",
     "find_own_traffic",
+    "model_of",
     "plain_quantities",
     "read_spend",
     "read_usage",
@@ -45,8 +46,13 @@ _USAGE_KEYS: Final = frozenset(
         *("cache_creation_input_tokens", "cache_read_input_tokens", "server_tool_use"),
     }
 )
-PLAIN_METERS: Final = ("input", "cache_read", "cache_write", "output", "web_search")
+PLAIN_METERS: Final = ("input", "cache_read", "cache_write", "output", "web_search", "cache_write_1h")
 """Meters of the usage object that litellm writes for text, apart from reasoning."""
+_WRITE_DETAILS: Final = frozenset({"cache_creation_tokens", "cache_creation_token_details"})
+"""Details of input tokens that state again what was written to the cache."""
+_FIVE_MINUTES: Final = "ephemeral_5m_input_tokens"
+_ONE_HOUR: Final = "ephemeral_1h_input_tokens"
+_WRITE_TIMES: Final = frozenset({_FIVE_MINUTES, _ONE_HOUR})
 _IDLE_DETAILS: Final = frozenset({"audio_tokens", "image_tokens", "reasoning_tokens"})
 """Details that litellm writes as 0."""
 _ZERO: Final = 0
@@ -76,6 +82,11 @@ def read_spend(row: Mapping[str, Any], place: str) -> Decimal | None:
 def account_of(row: Mapping[str, Any]) -> str:
     """Return the account of a row."""
     return next((str(row[name]) for name in ("user", "end_user", "team_id", "api_key") if row.get(name)), "")
+
+
+def model_of(row: Mapping[str, Any]) -> str:
+    """Return the name of the model that the caller asked for."""
+    return str(row.get("model_group") or row.get("model") or "")
 
 
 class PlainTime(NamedTuple):
@@ -186,7 +197,7 @@ def _whole(value: object) -> int | None:
         return None
 
 
-def plain_quantities(body: Mapping[str, Any]) -> tuple[int, int, int, int, int] | None:
+def plain_quantities(body: Mapping[str, Any]) -> tuple[int, int, int, int, int, int] | None:
     """Return the quantities of :data:`PLAIN_METERS` of the usage object that litellm writes for text.
 
     ``None`` for every other usage object. It decides nothing: the prices of a row are only kept if these quantities are
@@ -201,11 +212,19 @@ def plain_quantities(body: Mapping[str, Any]) -> tuple[int, int, int, int, int] 
     cached = _only(details, "cached_tokens", prompt)
     reasoning = _only(get("completion_tokens_details"), "reasoning_tokens", output)
     calls = _only(get("server_tool_use"), "web_search_requests", _ZERO)
+    hour = _ZERO
     if details:
         if beside is not None and details.get("cached_tokens") not in (None, beside):
             return None
         if details.get("cache_creation_tokens") not in (None, written):
             return None
+        times = details.get("cache_creation_token_details")
+        if times is not None:
+            five, hour = times[_FIVE_MINUTES], times[_ONE_HOUR]
+            if not _WRITE_TIMES.issuperset(times) or not type(five) is type(hour) is int or not five >= 0 <= hour:
+                return None
+            if five + hour != written:
+                return None
     if beside is not None:
         cached = beside if cached is not None else None
     if (
@@ -217,7 +236,7 @@ def plain_quantities(body: Mapping[str, Any]) -> tuple[int, int, int, int, int] 
         and prompt + output
         and (total is None or (type(total) is int and total == prompt + output))
     ):
-        return prompt - cached - written, cached, written, output, calls
+        return prompt - cached - written, cached, written - hour, output, calls, hour
     return None
 
 
@@ -227,7 +246,7 @@ def _only(details: Any, name: str, whole: int) -> Any:
         return _ZERO
     found = _ZERO
     for key, count in details.items():
-        if count is None or key == "cache_creation_tokens":
+        if count is None or (key in _WRITE_DETAILS and name == "cached_tokens"):
             continue
         if key == name:
             found = count
