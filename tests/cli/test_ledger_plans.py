@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 
 from cli_ledger_kit import LedgerCommand
@@ -16,7 +14,8 @@ LATER = ("--at", "2026-11-20")
 @pytest.fixture(autouse=True)
 def plans(command: LedgerCommand) -> None:
     """The price file has plans."""
-    shutil.copy(ROOT / "pricing.yaml", command.folder / "pricing.yaml")
+    texts = [(ROOT / name).read_text("utf-8") for name in ("pricing.yaml", "examples/plans.yaml")]
+    (command.folder / "pricing.yaml").write_text("\n".join(texts), encoding="utf-8")
 
 
 def pay(command: LedgerCommand, order: str, gross: str, at: tuple[str, str] = AT) -> None:

@@ -13,7 +13,7 @@ from ledger_kit import got, refused
 from paths import ROOT
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
-TEXT = Path(ROOT / "pricing.yaml").read_text(encoding="utf-8")
+TEXT = "\n".join(Path(ROOT / name).read_text(encoding="utf-8") for name in ("pricing.yaml", "examples/plans.yaml"))
 BASIC = "        credits: 100\n"
 
 
