@@ -219,7 +219,10 @@ def test_an_entry_with_another_purchase_price_is_detected(ledger: Ledger) -> Non
             "NULL, NULL, NULL)",
             "ghost",
         ),
-        ("UPDATE billing_usage SET account = 'ghost'", "ghost"),
+        (
+            "UPDATE billing_usage SET account = 'ghost' WHERE account = (SELECT MIN(account) FROM billing_usage)",
+            "ghost",
+        ),
         ("UPDATE billing_journal SET body = CAST(x'ff' AS TEXT) WHERE number = 3", "is not UTF-8"),
         (
             "INSERT INTO billing_journal SELECT 'forged', account, 0, kind, at, booked, body, hash "
