@@ -102,6 +102,14 @@ def test_the_environment_names_the_database(run: Run, monkeypatch: pytest.Monkey
     assert "acct_1" not in run("ledger", "accounts", "--db", "there.db")[1]
 
 
+def test_a_balance_before_the_last_entry_is_noted(command: LedgerCommand) -> None:
+    """The balance is not that of the time: a note says so, and names the last entry."""
+    command.top_up("acct_1", "85", "evt_9", "2026-10-05")
+    early, late = (command("balance", "acct_1", "--at", at) for at in ("2026-10-04", "2026-10-05"))
+    assert early[2].startswith("note: the balance has all entries, up to 2026-10-05T00:00:00Z; --at decides only")
+    assert late[2] == ""
+
+
 def test_migrate_again(command: LedgerCommand) -> None:
     """``migrate`` does not change a ledger of this version."""
     command.top_up("acct_1", "85", "evt_9", "2026-10-01")

@@ -32,6 +32,7 @@ __all__ = [
     "account_page",
     "balance",
     "entry_page",
+    "last_booked",
     "lot_by_payment",
     "lots",
     "order_from_row",
@@ -213,6 +214,13 @@ def balance(store: Store, account: str, now: str, scope: RequestScope | None = N
         units_to_credits(locked.available - locked.usable(None)),
         None if scope is None else units_to_credits(locked.usable(plan_scope(locked, scope))),
     )
+
+
+def last_booked(store: Store, account: str) -> datetime:
+    """Return the time of the last entry of an account."""
+    row = require_account(store, account)
+    ((booked,),) = store.fetch_rows(store.sql.booked, account, row.number)
+    return parse_timestamp(booked)
 
 
 def simulate_expiries(store: Store, row: AccountRow, now: str) -> list[JournalRow]:

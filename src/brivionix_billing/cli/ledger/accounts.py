@@ -13,9 +13,10 @@ from brivionix_billing.cli.ledger.common import (
     print_entry,
     subcommand,
 )
-from brivionix_billing.cli.output import print_rows
+from brivionix_billing.cli.output import print_rows, print_stderr
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.tabular import format_table
+from brivionix_billing.times import format_instant
 
 if TYPE_CHECKING:
     from brivionix_billing.ledger import Balance
@@ -85,9 +86,14 @@ def _balance(args: Namespace) -> int:
     with open_ledger(args) as ledger:
         tags = dict(_parse_tag(tag) for tag in args.tag) or None
         at = parse_time_or_now(args.at)
-        return _print_balances(
-            args, [ledger.balance(args.account, at=at, model=args.model, group=args.group, tags=tags)]
-        )
+        balance = ledger.balance(args.account, at=at, model=args.model, group=args.group, tags=tags)
+        last = ledger.last_booked(args.account)
+        if args.at is not None and at < last:
+            print_stderr(
+                f"note: the balance has all entries, up to {format_instant(last)}; --at decides only what has expired. "
+                "For the balance at an earlier time, use ledger statement"
+            )
+        return _print_balances(args, [balance])
 
 
 def _parse_tag(tag: str) -> tuple[str, str]:

@@ -140,6 +140,10 @@ class Queries(LedgerBase):
         keys = (*by, *(["token"] if by_token and "token" not in by else []))
         return self._run_read(lambda store: statements.usage(store, account, _to_period(period), by=keys), None)
 
+    def last_booked(self, account: str) -> datetime:
+        """Return the time of the last entry of an account. A balance has all entries, whatever its ``at`` is."""
+        return self._run_read(lambda store: reports.last_booked(store, account), None)
+
     def usage_bounds(self, account: str) -> tuple[datetime, datetime] | None:
         """Return the starts of the first and the last quarter hour with usage, or ``None`` if there is none.
 
