@@ -6,17 +6,11 @@ README.md beside this says how each figure is measured.
 from __future__ import annotations
 
 import argparse
-import tempfile
-import time
 from collections.abc import Callable
-from datetime import UTC, datetime
-from pathlib import Path
-from statistics import median
 from typing import Final
 
 from brivionix_billing.ledger import Ledger
-
-NOW: Final = datetime(2026, 10, 20, 8, tzinfo=UTC)
+from ledger_contest import NOW, compare_accounts
 
 
 def without(_ledger: Ledger) -> None:
@@ -56,31 +50,8 @@ def main() -> None:
     parser.add_argument("--only", choices=CONTESTANTS, help="one contestant")
     args = parser.parse_args()
     pairs, rounds = (40, 3) if args.quick else (300, 9)
-    names = [name for name in CONTESTANTS if args.only in (None, name)]
-    times: dict[str, list[float]] = {name: [] for name in names}
-    with tempfile.TemporaryDirectory(prefix="brivionix-bench-") as folder:
-        ledgers = {}
-        for number, name in enumerate(names):
-            ledger = ledgers[name] = Ledger.open(f"sqlite:///{Path(folder) / f'{number}.db'}", synchronous="NORMAL")
-            ledger.open_account("acct", at=NOW)
-            ledger.grant("acct", 10**6, reason="benchmark", id="lot", at=NOW)
-            CONTESTANTS[name](ledger)
-        for turn in range(rounds):
-            for name, ledger in ledgers.items():
-                begin = time.perf_counter()
-                for number in range(pairs):
-                    ledger.hold("acct", "0.9", id=f"{turn}-{number}", at=NOW)
-                    ledger.settle(f"{turn}-{number}", "0.5", at=NOW)
-                times[name].append(pairs / (time.perf_counter() - begin))
-        for ledger in ledgers.values():
-            ledger.close()
-    first = times[names[0]]
-    for name, speeds in times.items():
-        ratios = [speed / base for speed, base in zip(speeds, first, strict=True)]
-        print(
-            f"{name}: {median(speeds):.0f} pairs per second, {median(ratios):.2f} times {names[0]} "
-            f"({min(ratios):.2f} to {max(ratios):.2f})"
-        )
+    chosen = {name: CONTESTANTS[name] for name in CONTESTANTS if args.only in (None, name)}
+    compare_accounts(chosen, pairs=pairs, rounds=rounds)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ _MAX_USAGE: Final = timedelta(days=100)
 _MAX_REQUESTS: Final = 100
 """Maximum number of requests in a page."""
 _OF_THE_ACCOUNT: Final = ("cost", "lots", "owed")
-"""What a member is not told of its requests: the purchases and the debt of the account that pays for it."""
+"""Fields of requests that a member does not get: the purchases and the debt of the account that pays for it."""
 _COMPLETIONS: Final[dict[str, Api]] = {prefix + path: api for api, path in API_PATHS.items() for prefix in ("/v1", "")}
 Handler = Callable[[Gateway, Request], Awaitable[Response]]
 

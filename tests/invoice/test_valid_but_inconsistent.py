@@ -46,8 +46,7 @@ def test_a_valid_document_is_rendered_or_refused(rendering: Any) -> None:
             rendered += 1
         except BillingError:
             refused += 1
-    assert rendered > 3
-    assert rendered + refused > 30
+    assert min(rendered, refused) > 5
 
 
 def test_a_missing_channel_is_named() -> None:

@@ -15,7 +15,7 @@ SCRIPT = ROOT / "tests" / "support" / "crash_scenario.py"
 def test_a_day_killed_at_every_statement_ends_like_a_day_without_a_crash(database: str) -> None:
     """A day that is killed before any statement or commit, and retried with the same ids, ends in the same tables.
 
-    In a quick run it is killed at every twenty-fourth statement, from a random one on.
+    In a quick run it is killed at a random one of every 24 statements.
     """
     done = subprocess.run([sys.executable, SCRIPT, database], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -3,7 +3,7 @@
 A child process runs the operations of a day on a database. It is killed, without any cleanup, before its n-th
 statement or commit. Then another process opens the database, verifies it, and runs the whole day with the same ids. All
 tables must match those of a day without a crash, byte for byte. This is repeated for every n in a thorough run, and
-for every twenty-fourth in a quick one. Prints the number of points.
+for one of every 24 in a quick one. Prints the number of points.
 """
 
 from __future__ import annotations
@@ -247,7 +247,7 @@ def empty_ledger(url: str) -> None:
 
 
 def main(url: str) -> None:
-    """Crash at every point in a thorough run, and at every twenty-fourth in a quick one."""
+    """Crash at every point in a thorough run, and at one of every 24 in a quick one."""
     with kit.opened(url) as prepared:  # creates the tables
         pass  # after close, the next use opens a connection, here or in a child process
     empty_ledger(url)

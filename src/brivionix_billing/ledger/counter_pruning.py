@@ -26,8 +26,7 @@ _COMPARED: Final = timedelta(days=31)
 
 def prune_counters(store: Store, account: str, number: int, now: datetime) -> int:
     """Delete the counters of an account that ended long before its last entry, and before now. Returns their number."""
-    (booked,) = store.fetch_rows(store.sql.booked, account, number)[0]
-    before = _earlier(min(parse_timestamp(booked), now), _KEPT)
+    before = _earlier(min(parse_timestamp(store.last_booked(account, number)), now), _KEPT)
     limits = {row.id: row for row in store.fetch_all(LimitRow, store.sql.of_account[LimitRow], account)}
     ended = [
         (counter.limit, counter.starts)

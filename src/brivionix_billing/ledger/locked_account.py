@@ -161,7 +161,7 @@ class LockedAccount(AccountRows):
         lots = self._expired_lots()
         # An expired lot keeps Credits for open holds. They expire when they are free, and the entry states this time
         # whenever it is posted: else a statement of a closed period would change.
-        last = min(now, self._last_booked()) if lots else now
+        last = min(now, self.store.last_booked(self.id, self.row.number)) if lots else now
         moments = {max(hold.expires, last) for hold in holds if hold.expires <= now}
         moments |= {max(lot.expires or now, last) for lot in lots}
         for moment in sorted(moments):
@@ -195,11 +195,6 @@ class LockedAccount(AccountRows):
             draft.post("available", -expired)
             draft.post("expired", expired)
             self.post_entry(self.system_entry_id(), draft)
-
-    def _last_booked(self) -> str:
-        """Return the time of the account's last entry."""
-        ((booked,),) = self.store.fetch_rows(self.store.sql.booked, self.id, self.row.number)
-        return str(booked)
 
     def system_entry_id(self) -> str:
         """Return the id of the next entry if the ledger posts it by itself."""

@@ -219,8 +219,7 @@ def balance(store: Store, account: str, now: str, scope: RequestScope | None = N
 def last_booked(store: Store, account: str) -> datetime:
     """Return the time of the last entry of an account."""
     row = require_account(store, account)
-    ((booked,),) = store.fetch_rows(store.sql.booked, account, row.number)
-    return parse_timestamp(booked)
+    return parse_timestamp(store.last_booked(account, row.number))
 
 
 def simulate_expiries(store: Store, row: AccountRow, now: str) -> list[JournalRow]:

@@ -43,6 +43,11 @@ class Store:
         self._cursor.execute(statement, values)
         return list(self._cursor.fetchall())
 
+    def last_booked(self, account: str, number: int) -> str:
+        """Return the time of the last entry of an account; ``number`` is that of the entry."""
+        ((booked,),) = self.fetch_rows(self.sql.booked, account, number)
+        return str(booked)
+
     def fetch_entry(self, statement: str, *values: Any) -> JournalRow | None:
         """Execute a query of the journal. Returns its first row."""
         self._cursor.execute(statement, values)

@@ -78,8 +78,13 @@ class LedgerBase:
         at: datetime,
         build: Callable[[LockedAccount], EntryDraft],
         connection: Connection | None,
+        *,
+        then: Callable[[LockedAccount], object] | None = None,
     ) -> Entry:
-        """Post the entry that ``build`` returns, or return the existing entry of a repeated operation."""
+        """Post the entry that ``build`` returns, or return the existing entry of a repeated operation.
+
+        ``then`` posts what follows from the entry, in the same transaction.
+        """
         require_new_id(id, "the operation")
         booked_at = self._booked_at(at)
 
@@ -90,7 +95,10 @@ class LedgerBase:
                 return Entry.from_row(existing).match_repeat(account, kind, content)
             locked = LockedAccount(store, row, booked_at, self.lot_order)
             post_due(locked)
-            return locked.post_entry(id, build(locked))
+            entry = locked.post_entry(id, build(locked))
+            if then is not None:
+                then(locked)
+            return entry
 
         return self._run_write(work, connection)
 

@@ -14,10 +14,10 @@ from brivionix_billing.ledger.database.store import Store
 from brivionix_billing.ledger.entry import Entry
 from brivionix_billing.ledger.ids import MAX_ID_LENGTH, require_id, require_new_id
 from brivionix_billing.ledger.locked_account import EntryDraft, LockedAccount
-from brivionix_billing.ledger.operations.base import LedgerBase, lock_account
+from brivionix_billing.ledger.operations.base import LedgerBase
 from brivionix_billing.ledger.plan_reports import Subscription
 from brivionix_billing.ledger.posting import subscriptions
-from brivionix_billing.ledger.posting.allowances import post_due, renew_free_plan
+from brivionix_billing.ledger.posting.allowances import renew_free_plan
 from brivionix_billing.ledger.reports import PAGE_SIZE
 from brivionix_billing.ledger.timestamps import format_timestamp
 from brivionix_billing.pricebook.plans import Plan
@@ -184,17 +184,4 @@ class Plans(LedgerBase):
     ) -> Entry:
         """Post the entry that ``build`` returns, and the allowance of a free plan if that is due by now."""
         require_new_id(id, "the operation", MAX_ID_LENGTH)
-        booked_at = self._booked_at(at)
-
-        def work(store: Store) -> Entry:
-            row = lock_account(store, account)
-            existing = store.fetch_entry(store.sql.entry, id)
-            if existing is not None:
-                return Entry.from_row(existing).match_repeat(account, kind, content)
-            locked = LockedAccount(store, row, booked_at, self.lot_order)
-            post_due(locked)
-            entry = locked.post_entry(id, build(locked))
-            renew_free_plan(locked)
-            return entry
-
-        return self._run_write(work, connection)
+        return self._run_operation(account, id, kind, content, at, build, connection, then=renew_free_plan)

@@ -102,7 +102,7 @@ def hold(
             )
         token.held += credits
         account.mark_changed(token)
-    plan = binding_plan(account) if account.row.subscription is not None else None
+    plan = binding_plan(account)
     scope = scope if plan is None else scope._replace(plan=plan.id)
     if account.row.restricted or plan is not None:
         scope = scope._replace(group=group)
