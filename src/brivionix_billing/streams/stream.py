@@ -8,7 +8,6 @@ from typing import Any, Final
 
 from brivionix_billing.errors import BillingError, escape_unprintable, safe_repr
 from brivionix_billing.meters import METERS
-from brivionix_billing.streams.aws_frames import AwsFrames
 from brivionix_billing.streams.estimate import estimate_usage
 from brivionix_billing.streams.events import (
     bare_error,
@@ -20,10 +19,10 @@ from brivionix_billing.streams.events import (
     to_sse_event,
 )
 from brivionix_billing.streams.fallback_counter import BYTES_PER_TOKEN, CounterProtocol, FallbackCounter, output_limit
-from brivionix_billing.streams.json_list import JsonList
+from brivionix_billing.streams.framing import Framing
 from brivionix_billing.streams.reader import StreamReader, describe_error
 from brivionix_billing.streams.readers.other import OtherReader
-from brivionix_billing.streams.sse import BOM, DONE, MAX_EVENT_BYTES, SseEvent, SseParser
+from brivionix_billing.streams.sse import DONE, MAX_EVENT_BYTES, SseEvent
 from brivionix_billing.streams.text_buffer import TextBuffer
 from brivionix_billing.usage import MAX_COUNT, Conventions, Usage, billable_body
 
@@ -89,17 +88,13 @@ class StreamUsage:
         "_counter",
         "_error",
         "_event_count",
-        "_frames",
+        "_framing",
         "_further_warnings",
-        "_has_begun",
         "_input_count",
-        "_list",
-        "_max_event_bytes",
         "_reader",
         "_readers",
         "_request",
         "_result",
-        "_sse",
         "_unknown_size",
         "_warnings",
     )
@@ -124,11 +119,7 @@ class StreamUsage:
         except Exception as error:
             self._request, detail = None, f" ({describe_error(error)})"
         self._counter = FallbackCounter(counter, self._request or {})
-        self._sse = SseParser(max_event_bytes)
-        self._max_event_bytes = max_event_bytes
-        self._frames: AwsFrames | None = None
-        self._list: JsonList | None = None
-        self._has_begun = False  # whether anything but white space arrived
+        self._framing = Framing(max_event_bytes)
         self._readers: dict[type[StreamReader], StreamReader] = {}
         self._reader: StreamReader | None = None
         self._byte_count = 0
@@ -186,8 +177,7 @@ class StreamUsage:
             self._flush()
         except Exception as error:
             self._warn(f"an event could not be read: {describe_error(error)}")
-        is_one_value = self._sse.is_one_value or (self._list is not None and self._list.is_one_value)
-        if self._reader is not None and is_one_value and self._event_count <= 2:
+        if self._reader is not None and self._framing.is_one_value and self._event_count <= 2:
             self._reader.end()  # a whole response in place of a stream
         if self._result is None:
             self._result = self._build_result()
@@ -219,25 +209,7 @@ class StreamUsage:
         elif isinstance(piece, bytes | bytearray | memoryview):
             data = memoryview(piece).tobytes()
         if data is not None:
-            if not self._byte_count and data.startswith(b"\0"):
-                self._frames = AwsFrames(self._max_event_bytes)  # no text begins so
-            self._byte_count += len(data)
-            if not self._has_begun:
-                begin = data.removeprefix(BOM).lstrip()
-                self._has_begun = bool(begin)
-                if begin.startswith(b"["):
-                    self._list, data = JsonList(self._max_event_bytes), begin
-            if self._list is not None:
-                for value in self._list.feed(data):
-                    self._handle_frame(SseEvent("", value))
-                self._warn_oversize(self._list.pop_oversize_count())
-                return
-            if self._frames is not None:
-                self._feed_frames(self._frames, data)
-                return
-            for event in self._sse.feed(data):
-                self._handle_frame(event)
-            self._warn_oversize(self._sse.pop_oversize_count())
+            self._feed_bytes(data)
             return
         frame = to_sse_event(piece)
         if frame is None:
@@ -245,19 +217,20 @@ class StreamUsage:
         else:
             self._handle_frame(frame)
 
-    def _warn_oversize(self, count: int) -> None:
-        for _ in range(count):
-            self._unknown_size += 1
-            self._warn("an event was too large and was skipped")
-
-    def _feed_frames(self, frames: AwsFrames, data: bytes) -> None:
-        for event in frames.feed(data):
-            if event:
+    def _feed_bytes(self, data: bytes) -> None:
+        self._byte_count += len(data)
+        for event in self._framing.feed(data):
+            if isinstance(event, SseEvent):
+                self._handle_frame(event)
+            elif event:
                 self._handle_event(event, "", "frame")
             else:
                 self._unknown_size += 1
                 self._warn("a binary frame has no JSON object")
-        if frames.is_broken:
+        for _ in range(self._framing.pop_oversize_count()):
+            self._unknown_size += 1
+            self._warn("an event was too large and was skipped")
+        if self._framing.is_broken:
             self._unknown_size = max(self._unknown_size, self._byte_count)
             self._warn("a binary frame has a wrong checksum or size; what follows it is not read")
 
@@ -312,11 +285,7 @@ class StreamUsage:
         return StreamResult(body, True, reason, warnings, True, unreadable=True, _usage=usage)
 
     def _estimate(self, why: str | None = None) -> StreamResult:
-        has_foreign = self._unknown_size or self._sse.foreign_bytes or self._sse.unfinished_bytes
-        if self._frames is not None:
-            has_foreign = has_foreign or self._frames.unfinished_bytes
-        if self._list is not None:
-            has_foreign = has_foreign or self._list.unfinished_bytes or self._list.foreign
+        has_foreign = self._unknown_size or self._framing.has_unread_bytes
         if self._reader is None and self._error is None and has_foreign:
             return self._unreadable()
         estimate = estimate_usage(self._reader, self._request, self._counter, self._input_count)
@@ -425,7 +394,7 @@ class StreamUsage:
 
     def _flush(self, *, if_cheap: bool = False) -> None:
         """Handle a last event without the blank line that ends it."""
-        event = self._sse.flush(if_cheap=if_cheap)
+        event = self._framing.flush(if_cheap=if_cheap)
         if event is not None:
             self._result = None
             self._handle_frame(event)
