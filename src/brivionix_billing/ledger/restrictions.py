@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from brivionix_billing.canonical_json import canonical_json
 from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.pricebook.lot_order import require_priority
 from brivionix_billing.pricebook.patterns import matcher
 from brivionix_billing.rating import Charge
 from brivionix_billing.text_checks import require_text
@@ -30,7 +31,6 @@ __all__ = [
 
 DEFAULT_PRIORITY: Final = 50
 """Priority of a lot that states none."""
-_MAX_PRIORITY: Final = 100
 _MAX_NAMES: Final = 100
 """Maximum number of models, of groups and of tags of a restriction."""
 
@@ -103,12 +103,7 @@ def restriction_content(only: Restriction | None) -> dict[str, Any]:
 
 def priority_content(priority: int) -> dict[str, Any]:
     """Return the priority of a new lot in the format of the journal. Raises ``invalid_argument``."""
-    if isinstance(priority, bool) or not isinstance(priority, int) or not 0 <= priority <= _MAX_PRIORITY:
-        raise BillingError(
-            "invalid_argument",
-            f"priority is {safe_repr(priority)}; use an int from 0 (used first) to {_MAX_PRIORITY} (used last)",
-        )
-    return {} if priority == DEFAULT_PRIORITY else {"priority": priority}
+    return {} if require_priority(priority) == DEFAULT_PRIORITY else {"priority": priority}
 
 
 class RequestScope(NamedTuple):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["DEFAULT_LOT_ORDER", "LOT_ORDER_RULES"]
+from brivionix_billing.errors import BillingError, safe_repr
+
+__all__ = ["DEFAULT_LOT_ORDER", "LOT_ORDER_RULES", "MAX_PRIORITY", "require_priority"]
 
 LOT_ORDER_RULES: Final = {
     "expiring": "lots that expire sooner first, lots that never expire last",
@@ -17,3 +19,15 @@ LOT_ORDER_RULES: Final = {
 
 DEFAULT_LOT_ORDER: Final = ("expiring", "promotional", "oldest")
 """The rules of a price file that states none. The first rule that distinguishes two lots decides."""
+
+MAX_PRIORITY: Final = 100
+
+
+def require_priority(priority: int) -> int:
+    """Return the priority of a lot, from 0 (used first) to 100. Raises ``invalid_argument``."""
+    if isinstance(priority, bool) or not isinstance(priority, int) or not 0 <= priority <= MAX_PRIORITY:
+        raise BillingError(
+            "invalid_argument",
+            f"priority is {safe_repr(priority)}; use an int from 0 (used first) to {MAX_PRIORITY} (used last)",
+        )
+    return priority

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from brivionix_billing.errors import safe_repr
-from brivionix_billing.pricebook.plans import DEFAULT_PLAN_PRIORITY, MAX_PRIORITY, PlanPeriod
+from brivionix_billing.pricebook.lot_order import MAX_PRIORITY
+from brivionix_billing.pricebook.plans import DEFAULT_PLAN_PRIORITY, PlanPeriod
 from brivionix_billing.pricebook.schema_base import DatedEntry, StrictModel
 from brivionix_billing.pricebook.schema_values import Amount, LocalizedText, Name, TimeZone, finding_error
 

@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from brivionix_billing.decimals import decimal_places, parse_plain_decimal, require_finite
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.money import Payable
+from brivionix_billing.pricebook.lot_order import require_priority
 from brivionix_billing.text_checks import require_text
 from brivionix_billing.times import load_zone
 from brivionix_billing.topup import CREDIT_PLACES
 
-__all__ = ["DEFAULT_PLAN_PRIORITY", "MAX_PRIORITY", "PLAN_PERIODS", "Plan", "PlanPeriod"]
+__all__ = ["DEFAULT_PLAN_PRIORITY", "PLAN_PERIODS", "Plan", "PlanPeriod"]
 
 PlanPeriod = Literal["day", "week", "month"]
-PLAN_PERIODS: Final = ("day", "week", "month")
+PLAN_PERIODS: Final[tuple[str, ...]] = get_args(PlanPeriod)
 DEFAULT_PLAN_PRIORITY: Final = 40
 """Priority of an allowance that states none: it is used before other Credits, whose default is 50."""
-MAX_PRIORITY: Final = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,14 +76,7 @@ class Plan:
             if isinstance(names, str):
                 raise BillingError("invalid_argument", f"{kind} is {safe_repr(names)}; use a list of texts")
             object.__setattr__(self, kind, tuple(names))
-        if (
-            isinstance(self.priority, bool)
-            or not isinstance(self.priority, int)
-            or not 0 <= self.priority <= MAX_PRIORITY
-        ):
-            raise BillingError(
-                "invalid_argument", f"priority is {safe_repr(self.priority)}; use an int from 0 to {MAX_PRIORITY}"
-            )
+        require_priority(self.priority)
         for name in ("rollover", "overflow"):
             if not isinstance(getattr(self, name), bool):
                 raise BillingError("invalid_argument", f"{name} is {safe_repr(getattr(self, name))}; use True or False")
