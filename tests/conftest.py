@@ -31,7 +31,8 @@ if _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMOR
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
 
 REQUIRED = os.environ.get("BRIVIONIX_PAGES") == "required"
-_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+# The browser without windows is first: it takes less than half of the processor time.
+_NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update"),
@@ -44,7 +45,8 @@ def browser() -> Iterator[Browser]:
     path = next(filter(None, map(shutil.which, _NAMES)), None)
     if path is None:
         skip_unless_required(
-            "no Chromium on this machine, so pages are not tried in a browser (Debian: apt install chromium)"
+            "no Chromium on this machine, so pages are not tried in a browser "
+            "(Debian: apt install chromium-headless-shell)"
         )
     from playwright.sync_api import sync_playwright
 
