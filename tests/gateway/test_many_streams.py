@@ -10,7 +10,6 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from anthropic import AsyncAnthropic
 from openai import AsyncOpenAI
 
 from brivionix_billing import Usage
@@ -35,6 +34,8 @@ class Clients:
     """One client of each SDK, which report what their streams say."""
 
     def __init__(self, stack: Stack, customer: Customer) -> None:
+        from anthropic import AsyncAnthropic  # it is slow to import, and every process of a run imports this module
+
         options: dict[str, Any] = {"api_key": customer.secret, "max_retries": 0, "timeout": 60}
         self.openai = AsyncOpenAI(base_url=f"{stack.url}/v1", **options)
         self.anthropic = AsyncAnthropic(base_url=stack.url, **options)

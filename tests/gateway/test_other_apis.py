@@ -8,12 +8,10 @@ import json
 import time
 from collections.abc import Iterator
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import anthropic
 import httpx
 import pytest
-from anthropic import Anthropic
 from openai import OpenAI
 from starlette.datastructures import Headers
 
@@ -22,6 +20,9 @@ from brivionix_billing.gateway import GatewayError, GatewayPolicy
 from examples.gateway.web import parse_form
 from exchange_kit import AT, BOOK, EVENTS, MESSAGES, Answer, Flow, run
 from gateway_kit import Customer, Stack, clock, running
+
+if TYPE_CHECKING:  # it is slow to import, and every process of a run imports this module
+    from anthropic import Anthropic
 
 FORM: dict[str, Any] = {"model": "whisper-test", "file": b"\0" * 9000, "file_name": "a.wav"}
 
@@ -38,6 +39,8 @@ def openai(stack: Stack, customer: Customer) -> OpenAI:
 
 
 def claude(stack: Stack, secret: str) -> Anthropic:
+    from anthropic import Anthropic
+
     return Anthropic(base_url=stack.url, api_key=secret, max_retries=0, timeout=20)
 
 
@@ -94,10 +97,12 @@ def test_a_client_of_anthropic_that_leaves_is_charged_as_reported(stack: Stack, 
 
 def test_a_stream_of_anthropic_that_breaks_off_ends_with_an_error_and_costs_an_estimate(stack: Stack) -> None:
     """The SDK raises its own error, and what arrived is charged."""
+    from anthropic import APIStatusError
+
     customer = stack.customer()
     with (
         claude(stack, customer.secret) as client,
-        pytest.raises(anthropic.APIStatusError, match="broke the answer off"),
+        pytest.raises(APIStatusError, match="broke the answer off"),
     ):
         list(client.messages.create(**MESSAGES, stream=True, extra_headers={"x-demo": "cut=6"}))
     assert charged(stack, customer, "claude-test").estimated
@@ -106,17 +111,19 @@ def test_a_stream_of_anthropic_that_breaks_off_ends_with_an_error_and_costs_an_e
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        (400, anthropic.BadRequestError),
-        (429, anthropic.RateLimitError),
-        (500, anthropic.InternalServerError),
-        (529, anthropic.InternalServerError),
-        (401, anthropic.InternalServerError),  # the gateway's own key is no matter of the client
+        (400, "BadRequestError"),
+        (429, "RateLimitError"),
+        (500, "InternalServerError"),
+        (529, "InternalServerError"),
+        (401, "InternalServerError"),  # the gateway's own key is no matter of the client
     ],
 )
-def test_anthropics_sdk_hears_of_errors_in_its_own_format(stack: Stack, status: int, kind: Any) -> None:
+def test_anthropics_sdk_hears_of_errors_in_its_own_format(stack: Stack, status: int, kind: str) -> None:
     """An error of the provider reaches the SDK as its class, and is free."""
+    import anthropic
+
     customer = stack.customer()
-    with claude(stack, customer.secret) as client, pytest.raises(kind) as caught:
+    with claude(stack, customer.secret) as client, pytest.raises(getattr(anthropic, kind)) as caught:
         client.messages.create(**MESSAGES, extra_headers={"x-demo": f"status={status}"})
     assert caught.value.body["type"] == "error"
     assert caught.value.status_code == (502 if status == 401 else status)
@@ -125,13 +132,15 @@ def test_anthropics_sdk_hears_of_errors_in_its_own_format(stack: Stack, status: 
 
 def test_anthropics_sdk_hears_of_refusals_in_its_own_format(stack: Stack) -> None:
     """A wrong token, an unknown model and too few Credits are the errors that Anthropic has for them."""
+    from anthropic import APIStatusError
+
     poor = stack.customer(pay="0")
     for secret, model, status, kind in (
         ("sk-nobody-has-this-one-here", "claude-test", 401, "authentication_error"),
         (poor.secret, "claude-nobody", 404, "not_found_error"),
         (poor.secret, "claude-test", 402, "billing_error"),
     ):
-        with claude(stack, secret) as client, pytest.raises(anthropic.APIStatusError) as caught:
+        with claude(stack, secret) as client, pytest.raises(APIStatusError) as caught:
             client.messages.create(**{**MESSAGES, "model": model})
         error: Any = caught.value.body
         assert (caught.value.status_code, error["error"]["type"]) == (status, kind)
