@@ -126,18 +126,21 @@ def _remaining_difference(old: PriceBook, new: PriceBook) -> str:
 
 
 def _overview(changes: list[PriceChange], old: PriceBook, new: PriceBook) -> Iterator[str]:
-    """Yield one line per change. A model or a group that only one file has is a single line."""
+    """Yield one line per change. A model, a group or a plan that only one file has is a single line."""
     models = set(old.model_names) ^ set(new.model_names)
     groups = set(old.group_names) ^ set(new.group_names)
+    plans = set(old.file.plans) ^ set(new.file.plans)
     parts: dict[tuple[str, str] | int, list[PriceChange]] = {}
     for index, change in enumerate(changes):
-        parts.setdefault(_whole_part(change, models, groups) or index, []).append(change)
+        parts.setdefault(_whole_part(change, models, groups, plans) or index, []).append(change)
     for whole, found in parts.items():
         yield _change_text(found[0]) if isinstance(whole, int) else _part_text(*whole, found)
 
 
-def _whole_part(change: PriceChange, models: set[str], groups: set[str]) -> tuple[str, str] | None:
-    """Return the model or group that is new or gone, if the change is only a part of that."""
+def _whole_part(change: PriceChange, models: set[str], groups: set[str], plans: set[str]) -> tuple[str, str] | None:
+    """Return the model, group or plan that is new or gone, if the change is only a part of that."""
+    if change.kind == "plan" and change.subject[0] in plans:
+        return "plan", change.subject[0]
     if change.kind in ("list_price", "price_entry") and change.subject[0] in models:
         return "model", change.subject[0]
     if change.kind in ("access", "ratio", "group_price"):
@@ -162,6 +165,11 @@ def _part_text(kind: str, name: str, changes: list[PriceChange]) -> str:
         )
         groups = dict.fromkeys(change.subject[0] for change in allowed)
         details.append(f"groups {', '.join(groups)}" if groups else "no group may use it")
+    elif kind == "plan":
+        rows = [change.as_dict() for change in changes if change.start == changes[0].start]
+        terms = {tuple(row["subject"][1:]): row["new" if is_new else "old"] for row in rows}
+        details.append(f"Credits per {terms['period',]} {terms['credits',]}")
+        details += [f"{term[1]} {price} {term[2]}" for term, price in terms.items() if term[0] == "price"] or ["free"]
     else:
         ratio = next(change for change in changes if change.kind == "ratio").as_dict()
         details.append(f"ratio {ratio['new' if is_new else 'old']}")

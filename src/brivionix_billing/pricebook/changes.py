@@ -17,6 +17,7 @@ from brivionix_billing.errors import BillingError
 from brivionix_billing.meters import MINIMUM_METER
 from brivionix_billing.pricebook.book import PriceBook
 from brivionix_billing.pricebook.compile import with_defaults
+from brivionix_billing.pricebook.plan_changes import is_plan_sold, plan_changes
 from brivionix_billing.pricebook.price_change import PriceChange, Values, boundaries, compare_over_time
 from brivionix_billing.pricebook.price_sets import PriceSet
 from brivionix_billing.pricebook.setting_changes import is_setting_in_use, setting_changes
@@ -62,9 +63,9 @@ def list_prices(book: PriceBook, model: str, tier: str, at: datetime) -> dict[tu
 def is_edit(change: PriceChange, old: PriceBook, published: datetime = END_OF_TIME) -> bool:
     """Return whether a change edits what was in force in the old price book before the time ``published``.
 
-    A model, a group or a channel that the old file did not have is an addition, whatever date it has. So is a name that
-    meant nothing. A bill states the channels that had a price in its period, also for the time before their first
-    price, so an earlier price of a channel that had one before ``published`` is an edit.
+    A model, a group, a channel or a plan that the old file did not have is an addition, whatever date it has. So is a
+    name that meant nothing. A bill states the channels that had a price in its period, also for the time before their
+    first price, so an earlier price of a channel that had one before ``published`` is an edit.
     """
     start, end = change.start, min(change.end, published)
     if start >= end:
@@ -81,6 +82,8 @@ def is_edit(change: PriceChange, old: PriceBook, published: datetime = END_OF_TI
     if change.kind in _GROUP_KINDS:
         in_force = name in old.resolver.groups and _overlaps(old.resolver.groups[name], start, end)
         return in_force and (len(change.subject) == 1 or _was_sold(old, change.subject[1], start, end))
+    if change.kind == "plan":
+        return is_plan_sold(old, name, start, end)
     if change.kind == "route" and change.old is None:
         return _was_sold(old, change.subject[1], start, end)
     return is_setting_in_use(change, old)
@@ -96,12 +99,16 @@ def _overlaps(timeline: Timeline[Any], start: datetime, end: datetime) -> bool:
 
 
 def price_changes(old: PriceBook, new: PriceBook) -> list[PriceChange]:
-    """Return every difference between two price books that can move a charge, by time, then by kind and subject."""
+    """Return every difference between two price books that can move a charge or what a subscription costs.
+
+    They are in the order of their times, then of kind and subject.
+    """
     changes = [
         *_list_price_changes(old, new),
         *_group_changes(old, new),
         *_channel_changes(old, new),
         *setting_changes(old, new),
+        *plan_changes(old, new),
     ]
     return sorted(changes, key=lambda change: (change.start, change.kind, change.subject))
 

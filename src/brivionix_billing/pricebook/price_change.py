@@ -22,7 +22,7 @@ class PriceChange(NamedTuple):
 
     kind: str
     """``list_price``, ``price_entry``, ``group_price``, ``ratio``, ``access`` (to a model), ``channel``,
-    ``channel_entry`` or ``volume_discount``; of settings ``credit``, ``priced_model``, ``unpriced_tokens``,
+    ``channel_entry``, ``volume_discount`` or ``plan``; of settings ``credit``, ``priced_model``, ``unpriced_tokens``,
     ``calendar``, ``meter``, ``route`` and ``upstream``; of what a name means,
     ``name``, ``service_tier`` and ``region``."""
     subject: tuple[str, ...]
