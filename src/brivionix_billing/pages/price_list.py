@@ -17,6 +17,7 @@ from brivionix_billing.meters import UNITS
 from brivionix_billing.pages.calendars import calendar_section
 from brivionix_billing.pages.formatting import SHOWN_DIGITS, discount_rate, round_for_display
 from brivionix_billing.pages.messages import LANGUAGE_NAMES, price_unit, tier_label
+from brivionix_billing.pages.plans import plan_sections
 from brivionix_billing.pages.price_cards import (
     Json,
     all_meters,
@@ -111,6 +112,7 @@ def price_list(book: PriceBook, *, at: datetime, groups: Sequence[str] | None = 
             if any(names.get("window") == calendar.name for names in conditions)
         ],
         "channels": [_channel(item, at, texts) for name, item in book.channels().items()],
+        "plans": list(plan_sections(book, at, names, [name for name in book.model_names if name in models], texts)),
         "models": [_model(book, name, texts) for name in book.model_names if name in models],
         "groups": listed,
         "shown": _display_prices(book, listed),

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, Field
 
+from brivionix_billing.pricebook.plans import PlanPeriod
+
 __all__ = ["SCHEMA", "json_schema"]
 
 SCHEMA: Final = "brivionix-billing/price-list/1"
@@ -118,6 +120,37 @@ class Channel(BaseModel):
     changes: list[ChannelChange]
 
 
+class PlanTerms(BaseModel):
+    """The terms of a plan. Without prices it is free; ``models`` and ``groups`` are null if all may use it."""
+
+    credits: Amount
+    period: PlanPeriod
+    time_zone: Name
+    prices: dict[Name, Amount]
+    models: list[Name] | None
+    groups: list[Name] | None
+    tags: list[Name]
+    rollover: bool
+    overflow: bool
+
+
+class PlanChange(BaseModel):
+    """The terms of a plan from a time on; null if it is not sold any more."""
+
+    at: Time
+    terms: PlanTerms | None
+
+
+class Plan(BaseModel):
+    """A recurring allowance of Credits. Terms are null if it is sold later only."""
+
+    name: Name
+    display_name: Text
+    description: Text
+    terms: PlanTerms | None
+    changes: list[PlanChange]
+
+
 class ContextLimits(BaseModel):
     """Limits of a model, in tokens."""
 
@@ -213,6 +246,7 @@ class PriceList(BaseModel):
     modes: list[Condition]
     calendars: list[Calendar]
     channels: list[Channel]
+    plans: list[Plan]
     models: list[Model]
     groups: list[Group]
     shown: dict[Currency, dict[Amount, Amount]]

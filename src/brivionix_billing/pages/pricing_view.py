@@ -13,6 +13,7 @@ from brivionix_billing.pages.calendars import calendar_texts
 from brivionix_billing.pages.formatting import LANGUAGES, LocaleFormatter
 from brivionix_billing.pages.messages import PRICING_MESSAGES
 from brivionix_billing.pages.page_data import compact_prices, peak_windows
+from brivionix_billing.pages.plans import plan_texts
 from brivionix_billing.pages.price_list import price_list
 from brivionix_billing.pages.scheduled_changes import PageLabels, scheduled_changes
 from brivionix_billing.pages.static_prices import is_free, static_sections
@@ -119,6 +120,7 @@ def _texts(prices: Json, language: LocaleFormatter, notes: Sequence[str]) -> Jso
     at = parse_instant(prices["at"]).replace(second=0, microsecond=0)
     nominal = language.money(Decimal(prices["nominal_per_credit"]), prices["currency"])
     labels = PageLabels(prices, language.name)
+    currencies = {channel["name"]: channel["currency"] for channel in prices["channels"]}
     return {
         "tag": language.tag,
         "notes": list(notes),
@@ -130,6 +132,7 @@ def _texts(prices: Json, language: LocaleFormatter, notes: Sequence[str]) -> Jso
         "pointing": messages["pointing"],
         "source": messages["source"].format(digest=prices["price_book"]),
         "channels": [_channel(channel, labels, language) for channel in prices["channels"]],
+        "plans": [plan_texts(plan, currencies, labels, language) for plan in prices["plans"]],
     }
 
 

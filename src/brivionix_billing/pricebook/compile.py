@@ -72,6 +72,8 @@ class Descriptions(NamedTuple):
     """Model -> the name of its vendor."""
     calendars: LocalizedText
     """Calendar -> display name."""
+    plans: LocalizedText
+    plan_names: LocalizedText
 
 
 class GroupTerms(NamedTuple):
@@ -305,4 +307,6 @@ def descriptions(file: schema.PriceFile) -> Descriptions:
         of(file.channels, "display_name"),
         of(file.models, "vendor"),
         of(file.calendars, "display_name"),
+        of(file.plans),
+        of(file.plans, "display_name"),
     )

@@ -16,7 +16,7 @@ from brivionix_billing.pricebook.compile import Descriptions, ModelInfo
 from brivionix_billing.pricebook.plans import Plan
 from brivionix_billing.pricebook.resolver import PriceResolver
 from brivionix_billing.rating.labels import Labels
-from brivionix_billing.times import as_utc, format_instant
+from brivionix_billing.times import Timeline, as_utc, format_instant
 from brivionix_billing.topup import Channel, Quote
 from brivionix_billing.usage import Conventions
 
@@ -93,7 +93,7 @@ class BookContents:
         return self.resolver.resolve_model(name)
 
     def descriptions(self) -> Descriptions:
-        """Return the texts of the file on models, groups and channels, by language. They are text, never markup."""
+        """Return the texts of the file on models, groups and so on, by language. They are text, never markup."""
         return compiler.descriptions(self._file)
 
     @property
@@ -151,13 +151,17 @@ class BookContents:
     def plans(self, *, at: datetime) -> dict[str, Plan]:
         """Return the plans that have terms at a time, by name, in the file's order."""
         at = as_utc(at)
-        found: dict[str, Plan] = {}
-        for name, item in self._file.plans.items():
-            dated = compiler.timeline(item.terms, lambda terms: terms)
-            terms = dated.at(at).value
-            if terms is not None:
-                found[name] = compiler.plan(name, terms, self.resolver.channels)
-        return found
+        found = {name: terms.at(at).value for name, terms in self.plan_terms().items()}
+        return {name: plan for name, plan in found.items() if plan is not None}
+
+    def plan_terms(self) -> dict[str, Timeline[Plan]]:
+        """Return the terms of every plan over time, in the file's order."""
+        channels = self.resolver.channels
+
+        def terms_of(name: str, item: schema.Plan) -> Timeline[Plan]:
+            return compiler.timeline(item.terms, lambda terms: compiler.plan(name, terms, channels))
+
+        return {name: terms_of(name, item) for name, item in self._file.plans.items()}
 
     def plan(self, name: str, *, at: datetime) -> Plan:
         """Return the terms of a plan at a time. Raises ``unknown_plan``."""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 from brivionix_billing.pricebook.book import PriceBook
-from brivionix_billing.pricebook.compile import timeline
-from brivionix_billing.pricebook.plan_schema import PlanTerms
 from brivionix_billing.pricebook.plans import Plan
 from brivionix_billing.pricebook.price_change import PriceChange, Values, boundaries, compare_over_time
 from brivionix_billing.times import Timeline
@@ -17,24 +15,21 @@ __all__ = ["is_plan_sold", "plan_changes"]
 
 def plan_changes(old: PriceBook, new: PriceBook) -> Iterator[PriceChange]:
     """Yield the differences in the terms of plans, each over the period in which new subscriptions get other terms."""
-    for name in dict.fromkeys([*old.file.plans, *new.file.plans]):
-        times = boundaries(_terms(book, name) for book in (old, new))
+    before, after = old.plan_terms(), new.plan_terms()
+    for name in dict.fromkeys([*before, *after]):
+        times = boundaries(terms[name] for terms in (before, after) if name in terms)
 
-        def values(book: PriceBook, at: datetime, name: str = name) -> Values:
-            plan = book.plans(at=at).get(name)
+        def values(terms: Mapping[str, Timeline[Plan]], at: datetime, name: str = name) -> Values:
+            plan = terms[name].at(at).value if name in terms else None
             return {} if plan is None else {(name, *term): value for term, value in _values(plan).items()}
 
-        yield from compare_over_time("plan", times, lambda at: values(old, at), lambda at: values(new, at))
+        yield from compare_over_time("plan", times, lambda at: values(before, at), lambda at: values(after, at))
 
 
 def is_plan_sold(book: PriceBook, name: str, start: datetime, end: datetime) -> bool:
     """Return whether a plan could be subscribed to at some time of a period."""
-    return any(terms.start < end and start < terms.end for terms in _terms(book, name).entries)
-
-
-def _terms(book: PriceBook, name: str) -> Timeline[PlanTerms]:
-    plan = book.file.plans.get(name)
-    return timeline([] if plan is None else plan.terms, lambda terms: terms)
+    terms = book.plan_terms().get(name)
+    return terms is not None and any(each.start < end and start < each.end for each in terms.entries)
 
 
 def _values(plan: Plan) -> Values:
