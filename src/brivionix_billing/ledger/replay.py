@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.errors import safe_repr
 from brivionix_billing.ledger.database.store import Row
 from brivionix_billing.ledger.entry import SUBACCOUNTS, Entry, purchase_terms
+from brivionix_billing.ledger.entry_checks import broken_entry_error, check_invariants, check_postings
 from brivionix_billing.ledger.limits import CountedRequest, LimitState, charged_amounts
 from brivionix_billing.ledger.members import MEMBER_STATES, MemberState
 from brivionix_billing.ledger.opened_lots import opened_lot
@@ -18,7 +19,6 @@ from brivionix_billing.ledger.posting.api_tokens import apply_rotation, apply_se
 from brivionix_billing.ledger.posting.orders import money_units, order_row, payment_credits, payment_row
 from brivionix_billing.ledger.posting.transfers import moved_lot, moved_payment
 from brivionix_billing.ledger.projections import (
-    PAYBACK_KINDS,
     AccountRow,
     HoldRow,
     LotRow,
@@ -32,14 +32,13 @@ from brivionix_billing.ledger.projections import (
     apply_lot_change,
     apply_postings,
     apply_restricted,
-    lot_value,
     quarter_hour,
     reverse_usage,
 )
 from brivionix_billing.ledger.restrictions import EVERY_LOT, RequestScope, entry_scope
 from brivionix_billing.ledger.signals import SignalState
 from brivionix_billing.ledger.timestamps import format_timestamp
-from brivionix_billing.ledger.units import units_from_column, units_to_text
+from brivionix_billing.ledger.units import units_from_column
 
 __all__ = ["AccountReplay"]
 
@@ -77,21 +76,21 @@ class AccountReplay:
         try:
             self._apply(entry)
         except (KeyError, ValueError, TypeError, AttributeError) as error:
-            raise _broken_entry_error(
+            raise broken_entry_error(
                 entry, f"it refers to something that does not exist ({type(error).__name__}: {error})"
             ) from None
 
     def _apply(self, entry: Entry) -> None:
         account, content, result = self.account, entry.content, entry.result
         if entry.number != account.number + 1 or entry.previous != account.head:
-            raise _broken_entry_error(entry, f"it does not follow entry {account.number}")
+            raise broken_entry_error(entry, f"it does not follow entry {account.number}")
         if sum(entry.postings.values()):
-            raise _broken_entry_error(entry, "its postings do not balance")
+            raise broken_entry_error(entry, "its postings do not balance")
         for subaccount, amount in entry.postings.items():
             if subaccount not in self.totals:
-                raise _broken_entry_error(entry, f"unknown subaccount {safe_repr(subaccount)}")
+                raise broken_entry_error(entry, f"unknown subaccount {safe_repr(subaccount)}")
             self.totals[subaccount] += amount
-        self._check_postings(entry)
+        check_postings(entry)
         account.number, account.head, self.latest = entry.number, entry.hash, entry.booked_at
         apply_postings(account, entry.postings)
         booked = format_timestamp(entry.booked_at)
@@ -163,19 +162,19 @@ class AccountReplay:
                 self._move_in(entry, delta.lot, booked)
             before = self.lots[delta.lot].remaining if delta.lot in self.lots else 0
             if delta.lot not in self.lots or apply_lot_change(self.lots[delta.lot], *delta[1:4]) != delta:
-                raise _broken_entry_error(
+                raise broken_entry_error(
                     entry, f"its change of lot {safe_repr(delta.lot)} does not follow from the entries before"
                 )
             lot = self.lots[delta.lot]
             apply_restricted(account, lot, lot.remaining - before)
             if delta.kind == "used" and delta.credits and not scope.may_use(lot.restriction):
-                raise _broken_entry_error(entry, f"it uses lot {safe_repr(lot.id)}, which is for other requests")
+                raise broken_entry_error(entry, f"it uses lot {safe_repr(lot.id)}, which is for other requests")
             if entry.purchases.get(lot.id) != (None if lot.currency is None else purchase_terms(lot)):
-                raise _broken_entry_error(entry, f"it states another purchase of lot {safe_repr(lot.id)}")
-        self._check_invariants(entry)
+                raise broken_entry_error(entry, f"it states another purchase of lot {safe_repr(lot.id)}")
+        check_invariants(entry, account, [self.lots[delta.lot] for delta in entry.lot_deltas])
         problem = self.signals.apply(entry.id, entry.kind, booked, result)
         if problem:
-            raise _broken_entry_error(entry, problem)
+            raise broken_entry_error(entry, problem)
         if "gross" in content:
             self._receive(entry)
         elif "tax" in result:
@@ -195,54 +194,27 @@ class AccountReplay:
         payment = payment_row(entry.id, self.account.id, content)
         paid = self.lots[entry.id].paid
         if payment.gross != paid + payment.tax:
-            raise _broken_entry_error(entry, "its parts do not add up to its gross amount")
+            raise broken_entry_error(entry, "its parts do not add up to its gross amount")
         self.payments[entry.id] = payment
         if payment.order is not None:
             order, worth = self.orders[payment.order], paid + payment.coupon
             credits, in_time = units_from_column(content["credits"]), entry.result["in_time"]
             if in_time and credits != payment_credits(order, worth):
-                raise _broken_entry_error(entry, "its Credits do not follow from its order")
+                raise broken_entry_error(entry, "its Credits do not follow from its order")
             add_payment(order, worth, credits, in_time=in_time)
 
     def _return_tax(self, entry: Entry) -> None:
         payment = self.payments[entry.lot_deltas[0].lot]
         payment.tax_refunded += money_units(entry.result["tax"])
         if payment.tax_refunded < 0 or payment.tax_gone > payment.tax:
-            raise _broken_entry_error(entry, "it pays back another tax than was paid")
-
-    @staticmethod
-    def _check_postings(entry: Entry) -> None:
-        """Check that an entry changes only the subaccounts of its kind, by the amount in its content."""
-        primary, others = _POSTING_RULES[entry.kind]
-        if entry.postings.keys() - {primary, *others}:
-            raise _broken_entry_error(
-                entry, f"an entry of kind {entry.kind} does not change {', '.join(entry.postings)}"
-            )
-        stated = None if entry.kind == "order" else entry.content.get("credits")
-        if entry.kind == "charge_reversed":
-            stated = entry.result["credits"]
-        named = entry.content.get("lot")
-        if named is not None and any(delta.lot != named for delta in entry.lot_deltas[:1]):
-            raise _broken_entry_error(entry, "it changes another lot than that in its content")
-        if entry.kind in ("refund", "dispute", "void"):
-            expected = sum(delta.credits for delta in entry.lot_deltas if delta.kind in PAYBACK_KINDS)
-        elif stated is None or entry.kind in ("release", "hold_expired"):
-            return
-        else:
-            takes = primary in ("paid", "granted", "adjusted") or entry.kind in ("charge_reversed", "transfer_in")
-            expected = units_from_column(stated) * (-1 if takes else 1)
-        opened = sum(delta.credits for delta in entry.lot_deltas if delta.kind in ("opened", "moved_in"))
-        if entry.postings.get(primary, 0) != expected or (
-            expected < 0 and entry.kind != "charge_reversed" and opened != -expected
-        ):
-            raise _broken_entry_error(entry, "its postings do not match its content")
+            raise broken_entry_error(entry, "it pays back another tax than was paid")
 
     def _resolve(self, entry: Entry, hold: HoldRow) -> None:
         late = entry.kind == "settle" and hold.state == "expired"
         if hold.state != "open" and not late:
-            raise _broken_entry_error(entry, f"hold {safe_repr(hold.id)} was already {hold.state}")
+            raise broken_entry_error(entry, f"hold {safe_repr(hold.id)} was already {hold.state}")
         if entry.postings.get("held", 0) != (0 if late else -hold.credits):
-            raise _broken_entry_error(entry, f"it does not release the Credits of hold {safe_repr(hold.id)}")
+            raise broken_entry_error(entry, f"it does not release the Credits of hold {safe_repr(hold.id)}")
         if hold.token is not None and not late:
             self.tokens[hold.token].held -= hold.credits
         hold.state, hold.resolved_by = _RESOLUTION_STATES[entry.kind], entry.id
@@ -256,7 +228,7 @@ class AccountReplay:
     def _charge(self, entry: Entry) -> None:
         amount = units_from_column(entry.content["credits"])
         if entry.postings.get("used", 0) != amount:
-            raise _broken_entry_error(entry, "its postings do not match its charge")
+            raise broken_entry_error(entry, "its postings do not match its charge")
         token = entry.result.get("token")
         if token is not None:
             self.tokens[token].spent += amount
@@ -285,9 +257,9 @@ class AccountReplay:
     def _change_expiry(self, entry: Entry, booked: str) -> None:
         lot, expires = self.lots[entry.content["lot"]], entry.content["expires"]
         if (lot.expires, expires) != (entry.result["previous_expires"], entry.result["expires"]):
-            raise _broken_entry_error(entry, f"it states another expiry of lot {safe_repr(lot.id)}")
+            raise broken_entry_error(entry, f"it states another expiry of lot {safe_repr(lot.id)}")
         if not lot.remaining or any(time is not None and time <= booked for time in (lot.expires, expires)):
-            raise _broken_entry_error(entry, f"lot {safe_repr(lot.id)} was closed, or its new expiry had passed")
+            raise broken_entry_error(entry, f"lot {safe_repr(lot.id)} was closed, or its new expiry had passed")
         lot.expires = expires
 
     def _move_in(self, entry: Entry, id: str, booked: str) -> None:
@@ -310,7 +282,7 @@ class AccountReplay:
             if entry.kind == "transfer_out":  # a change of the plan changes Credits and expiry
                 same &= (units_from_column(terms["credits"]), terms.get("expires")) == (delta.credits, lot.expires)
             if not same:
-                raise _broken_entry_error(entry, f"it moves other Credits than those of lot {safe_repr(lot.id)}")
+                raise broken_entry_error(entry, f"it moves other Credits than those of lot {safe_repr(lot.id)}")
             if "tax" in terms:
                 payment = self.payments[lot.id]
                 payment.tax_moved = (payment.tax_moved or 0) + units_from_column(terms["tax"])
@@ -318,25 +290,6 @@ class AccountReplay:
     def _open_lot(self, entry: Entry, booked: str) -> LotRow:
         credits, (opened, *_) = units_from_column(entry.content["credits"]), entry.lot_deltas
         return opened_lot(entry.id, self.account.id, entry.number, booked, entry.content, credits, opened.money)
-
-    def _check_invariants(self, entry: Entry) -> None:
-        """Check the invariants that apply after every entry."""
-        account, lots = self.account, [self.lots[delta.lot] for delta in entry.lot_deltas]
-        problem = None
-        if min(account.held, account.owed, account.balance - account.held) < 0:
-            problem = (
-                f"it leaves {units_to_text(account.balance - account.held)} Credits available, "
-                f"{units_to_text(account.held)} held, {units_to_text(account.owed)} owed"
-            )
-        for lot in lots:
-            if min(lot.remaining, lot.used, lot.expired, lot.returned) < 0:
-                problem = f"it makes an amount of lot {safe_repr(lot.id)} negative"
-            elif lot.credits != lot.remaining + lot.used + lot.expired + lot.returned + (lot.moved or 0):
-                problem = f"the Credits of lot {safe_repr(lot.id)} do not add up"
-            elif lot.paid != lot.recognised + lot.gone + lot_value(lot, lot.remaining):
-                problem = f"the money of lot {safe_repr(lot.id)} does not add up"
-        if problem:
-            raise _broken_entry_error(entry, problem)
 
     def check_sums(self) -> Iterator[str]:
         """Yield a message for each amount of the account that is not the sum of its lots, holds or subaccounts."""
@@ -370,53 +323,5 @@ class AccountReplay:
         yield from self.plans.subscriptions.values()
 
 
-def _broken_entry_error(entry: Entry, problem: str) -> BillingError:
-    return BillingError("journal_broken", f"entry {entry.number} ({safe_repr(entry.id)}): {problem}")
-
-
-_RELEASE_TARGETS: Final = ("available", "owed")
-"""Subaccounts that released Credits can go to."""
-_POSTING_RULES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
-    "account": ("", ()),
-    "account_frozen": ("", ()),
-    "account_unfrozen": ("", ()),
-    "token": ("", ()),
-    "token_changed": ("", ()),
-    "secret_rotated": ("", ()),
-    "member_added": ("", ()),
-    "member_frozen": ("", ()),
-    "member_unfrozen": ("", ()),
-    "member_removed": ("", ()),
-    "order": ("", ()),
-    "order_cancelled": ("", ()),
-    "set_limit": ("", ()),
-    "remove_limit": ("", ()),
-    "expiry_changed": ("", ()),
-    "set_signal": ("", ()),
-    "remove_signal": ("", ()),
-    "signals_acknowledged": ("", ()),
-    "hold": ("held", ("available",)),
-    "release": ("held", _RELEASE_TARGETS),
-    "hold_expired": ("held", _RELEASE_TARGETS),
-    "settle": ("used", ("held", *_RELEASE_TARGETS)),
-    "charge": ("used", _RELEASE_TARGETS),
-    "top_up": ("paid", _RELEASE_TARGETS),
-    "grant": ("granted", _RELEASE_TARGETS),
-    "adjust": ("adjusted", _RELEASE_TARGETS),
-    "refund": ("refunded", ("available",)),
-    "dispute": ("disputed", ("held", "expired", *_RELEASE_TARGETS)),
-    "void": ("voided", ("held", "expired", "waived", *_RELEASE_TARGETS)),
-    "charge_reversed": ("used", ("expired", "waived", *_RELEASE_TARGETS)),
-    "reverse": ("", ("refunded", "disputed", "expired", *_RELEASE_TARGETS)),
-    "lot_expired": ("expired", ("available",)),
-    "transfer_out": ("moved", ("available",)),
-    "transfer_in": ("moved", _RELEASE_TARGETS),
-    "subscribed": ("", ()),
-    "plan_order": ("", ()),
-    "plan_cancelled": ("", ()),
-    "plan_renewed": ("granted", _RELEASE_TARGETS),
-    "plan_changed": ("moved", _RELEASE_TARGETS),
-}
-"""Kind of entry -> its primary subaccount, and the others that it may change."""
 _RESOLUTION_STATES: Final = {"settle": "settled", "release": "released", "hold_expired": "expired"}
 """Kind of entry -> the state of the hold that it resolves."""
