@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import base64
+import concurrent.futures
 import csv
 import json
 import math
+import pickle
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
 from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -363,6 +367,55 @@ def test_fast_parsers_read_json_as_json_does(start: str, text: str, end: str) ->
         except comparing.UNUSUAL:
             continue
         assert found == expected
+
+
+class InlinePool:
+    """A pool of processes that compares each range by itself, with everything passed as between processes."""
+
+    def __init__(self, workers: int, context: object, start: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+        self._start, self._arguments = start, pickle.dumps(arguments)
+
+    def __enter__(self) -> InlinePool:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        comparing._worker = None
+
+    def submit(self, run: Callable[..., Any], *arguments: int) -> Future[Any]:
+        self._start(*pickle.loads(self._arguments))
+        future: Future[Any] = Future()
+        future.set_result(pickle.loads(pickle.dumps(run(*arguments))))
+        return future
+
+
+MONTHS = {
+    "new-api": [*Month(21).rows(150, 6)],
+    "litellm": [*litellm_month.Month(22).rows(100, 6)],
+}
+
+
+@pytest.mark.parametrize("source", MONTHS)
+@settings(max_examples=examples(5))
+@given(
+    picks=st.lists(st.integers(0, 10_000), min_size=1, max_size=60),
+    size=st.sampled_from([1, 2_000, 9_000]),
+    end=st.sampled_from(["\n", "\r\n", "\n\n \n"]),
+)
+def test_processes_give_the_result_of_one(source: str, picks: list[int], size: int, end: str) -> None:
+    """A log in parts of any size has the bytes of one read as a whole: also with rows that repeat and refund others."""
+    month = MONTHS[source]
+    rows = [month[pick % len(month)] for pick in picks]
+    run = reconcile_new_api if source == "new-api" else reconcile_litellm
+    with TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        folder = Path(name)
+        log = folder / "log.jsonl"
+        log.write_text("".join(json.dumps(row) + end for row in rows), encoding="utf-8", newline="")
+        run(file_source(str(log)), BOOK, folder / "whole")
+        patch.setattr(comparing, "_BYTES", size)
+        patch.setattr(concurrent.futures, "ProcessPoolExecutor", InlinePool)
+        run(file_source(str(log)), BOOK, folder / "parts", workers=2)
+        for file in ("rows.csv", "summary.json"):
+            assert (folder / "parts" / file).read_bytes() == (folder / "whole" / file).read_bytes()
 
 
 def test_a_database_gives_the_same_rows(tmp_path: Path) -> None:

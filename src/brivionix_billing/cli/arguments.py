@@ -38,7 +38,7 @@ EXIT_ERROR: Final = 2
 """Exit status for invalid input, including a usage file with rejected records."""
 
 _PARALLEL_MIN_BYTES: Final = 32 * 1024 * 1024
-"""Size from which a usage file is read by several processes, in bytes."""
+"""Size from which a file is read by several processes, in bytes."""
 
 
 def add_prices(parser: ArgumentParser) -> None:
@@ -92,18 +92,18 @@ def plain_amount(text: str | None) -> str | None:
     return text
 
 
-def add_workers(parser: ArgumentParser) -> None:
-    """Add the option of commands that read large usage files."""
+def add_workers(parser: ArgumentParser, what: str = "usage file") -> None:
+    """Add the option of commands that read large files."""
     parser.add_argument(
         "--workers",
         type=int,
         metavar="N",
-        help="processes that read the usage file, 0 to 64 (none for a small file, a few for a large one)",
+        help=f"processes that read the {what}, 0 to 64 (none for a small file, a few for a large one)",
     )
 
 
-def worker_count(args: Namespace) -> int:
-    """Return the number of processes that read the usage file.
+def worker_count(args: Namespace, option: str = "usage") -> int:
+    """Return the number of processes that read the files which an option names.
 
     For a small file it is 0: starting a process costs more time than it saves.
     """
@@ -112,7 +112,8 @@ def worker_count(args: Namespace) -> int:
             raise BillingError("invalid_argument", f"--workers {args.workers} is out of range; use 0 to 64")
         return int(args.workers)
     try:
-        paths = [args.usage] if isinstance(args.usage, str) else args.usage or []
+        named = getattr(args, option)
+        paths = [named] if isinstance(named, str) else named or []
         files = [file for path in paths for file in find_files(path)]
         large = sum(map(os.path.getsize, files)) >= _PARALLEL_MIN_BYTES
     except (OSError, ValueError, TypeError, BillingError):

@@ -24,7 +24,7 @@ from brivionix_billing.reconcile.matching import Rule
 from brivionix_billing.reconcile.rows import Columns, Row, State
 from brivionix_billing.tabular import CsvLines, format_table, quote_formula
 
-__all__ = ["FORMATS", "CauseTotal", "Input", "Result", "ResultWriter", "Totals", "input_of"]
+__all__ = ["FORMATS", "CauseTotal", "Input", "Result", "ResultWriter", "Totals", "input_of", "row_cells"]
 
 FORMATS: Final = ("csv", "parquet", "xlsx")
 """Formats of the file of rows."""
@@ -61,6 +61,11 @@ class Totals:
     rows: int = 0
     theirs: Decimal | int = 0
     ours: Decimal | int = 0
+
+    def add(self, rows: int, theirs: Decimal | int, ours: Decimal | int) -> None:
+        """Add to all sums."""
+        self.rows += rows
+        self.theirs, self.ours = _add(self.theirs, theirs), _add(self.ours, ours)
 
     @property
     def difference(self) -> Decimal:
@@ -211,33 +216,22 @@ class ResultWriter:
 
     def count(self, unit: str, *, theirs: Decimal | int = 0, ours: Decimal | int = 0) -> None:
         """Count an amount of an input as it is read. Amounts of one side may be counted one by one or as a sum."""
-        totals = self._inputs[unit]
-        totals.theirs = _add(totals.theirs, theirs)
-        totals.ours = _add(totals.ours, ours)
+        self._inputs[unit].add(0, theirs, ours)
 
     def add(self, row: Row) -> None:
         """Add a row."""
-        totals = self._sums[row.state, row.cause, row.unit]
-        totals.rows += 1
-        if row.theirs is not None:
-            totals.theirs = _add(totals.theirs, row.theirs)
-        if row.ours is not None:
-            totals.ours = _add(totals.ours, row.ours)
-        cells = row.as_dict(self.columns).values()
-        # A cell that starts with a letter or a digit is no formula.
-        self._pending.add_row([cell if not cell or cell[0].isalnum() else quote_formula(cell) for cell in cells])
+        self._sums[row.state, row.cause, row.unit].add(1, row.theirs or 0, row.ours or 0)
+        self._pending.add_row(row_cells(row, self.columns))
         if len(self._pending) >= _BATCH:
             self._flush()
 
     def add_formatted(
         self, lines: str, state: State, cause: str, unit: str, rows: int, theirs: Decimal | int, ours: Decimal | int
     ) -> None:
-        """Add rows of one state, cause and unit that the caller has formatted as lines of CSV."""
-        totals = self._sums[state, cause, unit]
-        totals.rows += rows
-        totals.theirs, totals.ours = _add(totals.theirs, theirs), _add(totals.ours, ours)
-        self._pending.append(lines)
-        if len(self._pending) >= _BATCH:
+        """Add rows of one state, cause and unit that the caller has formatted as lines of CSV. They may be many."""
+        self._sums[state, cause, unit].add(rows, theirs, ours)
+        if lines:
+            self._pending.append(lines)
             self._flush()
 
     def _flush(self) -> None:
@@ -262,8 +256,7 @@ class ResultWriter:
         totals: dict[str, Totals] = {}
         for (_, _, unit), each in sorted(self._sums.items(), key=lambda item: item[0][2]):
             sums = totals.setdefault(unit, Totals())
-            sums.rows += each.rows
-            sums.theirs, sums.ours = _add(sums.theirs, each.theirs), _add(sums.ours, each.ours)
+            sums.add(each.rows, each.theirs, each.ours)
         for unit in {*totals, *self._inputs}:
             counted, found = self._inputs.get(unit, Totals()), totals.get(unit, Totals())
             if (counted.theirs, counted.ours) != (found.theirs, found.ours):
@@ -285,6 +278,13 @@ class ResultWriter:
         )
         result.write_summary(self.folder)
         return result
+
+
+def row_cells(row: Row, columns: Columns) -> list[str]:
+    """Return the cells of a row, as a line of CSV has them."""
+    cells = row.as_dict(columns).values()
+    # A cell that starts with a letter or a digit is no formula.
+    return [cell if not cell or cell[0].isalnum() else quote_formula(cell) for cell in cells]
 
 
 def _add(total: Decimal | int, amount: Decimal | int) -> Decimal | int:

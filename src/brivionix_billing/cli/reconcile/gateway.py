@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
 
-from brivionix_billing.cli.arguments import add_prices, load_book
+from brivionix_billing.cli.arguments import add_prices, add_workers, load_book, worker_count
 from brivionix_billing.cli.reconcile.common import add_result_options, add_source, naming_other_sources, print_result
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.files import read_bounded
@@ -51,6 +51,7 @@ def add_commands(subcommands: Any) -> None:
     )
     parser.add_argument("--period", metavar="P", help="a month (2026-10), or FROM/TO (the whole log)")
     parser.add_argument("--zone", metavar="Z", default="UTC", help="time zone of the period (UTC)")
+    add_workers(parser, "log, if it has one row in JSON per line")
     add_prices(parser)
     add_result_options(parser)
     parser.set_defaults(run=_gateway)
@@ -72,11 +73,12 @@ def _reconcile(args: Namespace, ratios: Mapping[str, Mapping[str, Fraction]] | N
         time_of = litellm_time(load_zone(args.log_zone)) if is_litellm else new_api_time
         limit = LogPeriod(Period.parse(args.period, args.zone), time_of)
         source = limit.limit(source)
+    options: dict[str, Any] = {"format": args.format, "workers": worker_count(args, "log")}
     if is_litellm:
-        result = reconcile_litellm(source, book, args.out, group=args.group, zone=args.log_zone, format=args.format)
+        result = reconcile_litellm(source, book, args.out, group=args.group, zone=args.log_zone, **options)
     else:
         result = reconcile_new_api(
-            source, book, args.out, quota_per_unit=args.quota_per_unit, format=args.format, user_ratios=ratios
+            source, book, args.out, quota_per_unit=args.quota_per_unit, user_ratios=ratios, **options
         )
     return result if limit is None else limit.annotate(result, Path(args.out))
 

@@ -6,11 +6,12 @@ computed by. So the charge is computed again from the usage, and the cause of a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating import Charge
 from brivionix_billing.reconcile.gateway.causes import Verdict, cause_of_error
-from brivionix_billing.reconcile.gateway.comparing import MatchedLines, compare_rows
+from brivionix_billing.reconcile.gateway.comparing import compare_log
 from brivionix_billing.reconcile.gateway.litellm_causes import Search
 from brivionix_billing.reconcile.gateway.litellm_known import NOISE, NOISE_TEXT, KnownCallers, is_noise
 from brivionix_billing.reconcile.gateway.litellm_row import (
@@ -31,7 +32,9 @@ from brivionix_billing.reconcile.gateway.litellm_row import (
     read_spend,
     read_usage,
 )
-from brivionix_billing.reconcile.gateway.log_values import fingerprint, parse_object, parse_row
+from brivionix_billing.reconcile.gateway.log_part import PartBuilder, RepeatKeys
+from brivionix_billing.reconcile.gateway.log_values import parse_object, parse_row
+from brivionix_billing.reconcile.gateway.merging import PartMerger
 from brivionix_billing.reconcile.gateway.offers import Offers
 from brivionix_billing.reconcile.gateway.reading import LogSource, RawRow
 from brivionix_billing.reconcile.matching import Key, Rule
@@ -60,11 +63,14 @@ def reconcile_litellm(
     group: str = "default",
     zone: str = "UTC",
     format: str = "csv",
+    workers: int = 0,
 ) -> Result:
     """Compare every row of a spend log with the price book, and write the result to a folder.
 
     The group of a row is its team if the price book has such a group, else ``group``. Times without an offset are in
     ``zone``. Raises ``file_unreadable`` for a row that is not JSON, or has no column of the spend.
+
+    ``workers`` is a number of additional processes, as for :func:`reconcile_new_api`.
     """
     rule = Rule(
         "gateway litellm",
@@ -75,24 +81,43 @@ def reconcile_litellm(
         their_zone=zone,
         settings={"group": group},
     )
-    checker = _Checker(book, group, RowTimes(load_zone(zone)), source.place)
+    make_log = partial(_LiteLlmLog, book, group, zone, source.place)
     with ResultWriter(Path(folder), rule, _COLUMNS, format) as writer:
-        compare_rows(source.rows(), checker, writer)
+        merger = PartMerger(writer, _unit(book), _describe_repeated)
+        for part in compare_log(source, make_log, workers):
+            merger.add(part)
         return writer.finish([source.input()], book.digest)
 
 
-class _Checker:
-    """Checks the rows of one log."""
+def _unit(book: PriceBook) -> str:
+    return book.resolver.file.credit.currency
 
-    def __init__(self, book: PriceBook, group: str, times: RowTimes, place: str) -> None:
-        self.book, self.group, self.times, self.place = book, group, times, place
-        self.unit = book.resolver.file.credit.currency
+
+def _describe_repeated(keys: RepeatKeys) -> str:
+    if keys.call is None:
+        return "the request id is already in the log"
+    return "a call at the same time with the same tokens is already in the log"
+
+
+def _repeat_keys(row: Mapping[str, Any]) -> RepeatKeys:
+    """Return what a row has in common with one that repeats it."""
+    has_call = has_fraction(str(row.get("startTime") or "")) and row.get("total_tokens") not in (None, "", 0, "0")
+    return RepeatKeys(str(row.get("request_id") or "") or None, tuple(map(row.get, _CALL)) if has_call else None)
+
+
+class _LiteLlmLog:
+    """Compares the rows of one log."""
+
+    columns = _COLUMNS
+
+    def __init__(self, book: PriceBook, group: str, zone: str, place: str) -> None:
+        self.book, self.group, self.place = book, group, place
+        self.times = RowTimes(load_zone(zone))
+        self.unit = _unit(book)
         self.offers = Offers(book, 1)
         self._groups = frozenset(book.group_names)
-        self._request_ids: set[str] = set()
-        self._calls: set[int] = set()
         self._models: dict[tuple[str, str], str | None] = {}
-        self._known = KnownCallers(self.offers, times, self._group)
+        self._known = KnownCallers(self.offers, self.times, self._group)
 
     def read(self, raw: RawRow) -> Mapping[str, Any]:
         """Return a row. Raises ``file_unreadable``."""
@@ -109,32 +134,24 @@ class _Checker:
                         found[name] = number
         return found
 
-    def logged(self, row: Mapping[str, Any]) -> Decimal:
-        """Return the logged amount; 0 if it is no number."""
-        return read_spend(row, self.place) or Decimal(0)
-
-    def match(self, row: dict[str, Any], lines: MatchedLines) -> bool:
+    def match(self, row: dict[str, Any], part: PartBuilder) -> bool:
         """Add the line of a row that known prices show to be right."""
-        request_id = row["request_id"]
-        if request_id in self._request_ids:
-            return False
         found = self._known.price(row)
         if found is None:
             return False
-        call = None
-        if found.at.is_exact and row["total_tokens"]:
-            call = fingerprint(tuple(map(row.get, _CALL)))
-            if call in self._calls:
-                return False
-        lines.add(request_id, found.cause, found.amounts, found.texts, found.details)
-        self._request_ids.add(request_id)
-        if call is not None:
-            self._calls.add(call)
+        call = tuple(map(row.get, _CALL)) if found.at.is_exact and row["total_tokens"] else None
+        part.add_matched(row["request_id"], call, found.cause, found.amounts, found.texts, found.details)
         return True
 
-    def check(self, row: Mapping[str, Any]) -> Row:
-        """Return the row of the result for a row of the log."""
+    def check(self, row: Mapping[str, Any], part: PartBuilder) -> None:
+        """Check a row in full, add it, and keep its prices if it is right."""
         spend = read_spend(row, self.place)
+        found = self._check(row, spend)
+        part.add(found, Decimal(0) if spend is None else spend, _repeat_keys(row))
+        if found.state is State.MATCHED:
+            self._remember(row, found)
+
+    def _check(self, row: Mapping[str, Any], spend: Decimal | None) -> Row:
         at = self.times.read(row.get("startTime"))
         verdict = self._verdict(row, Decimal(0) if spend is None else spend, at)
         if spend is None and verdict.state in (State.MATCHED, State.DIFFERS):
@@ -150,7 +167,7 @@ class _Checker:
         }
         return Row(str(row.get("request_id") or ""), verdict.state, verdict.cause, self.unit, spend, expected, details)
 
-    def remember(self, row: Mapping[str, Any], found: Row) -> None:
+    def _remember(self, row: Mapping[str, Any], found: Row) -> None:
         """Keep the prices of a row that was found right."""
         metadata = parse_object(row.get("metadata"))
         if found.cause in (NO_CAUSE, "float_noise") and metadata.get("usage_object"):
@@ -160,19 +177,12 @@ class _Checker:
             except (BillingError, KeyError, TypeError, ValueError, AttributeError):
                 return  # an unusual row
 
-    def check_waiting(self) -> Iterator[tuple[Mapping[str, Any], Row]]:
-        """Yield nothing: no row waits for the end of the log."""
-        yield from ()
-
     def _group(self, row: Mapping[str, Any]) -> str:
         team = row.get("team_id")
         return team if isinstance(team, str) and team in self._groups else self.group
 
     def _verdict(self, row: Mapping[str, Any], spend: Decimal, at: datetime | None) -> Verdict:
         metadata = parse_object(row.get("metadata"))
-        repeated = self._repeats(row)
-        if repeated:
-            return Verdict(State.DUPLICATE, "duplicate", None, repeated)
         own = find_own_traffic(row, metadata)
         if own:
             return Verdict(State.ONLY_THEIRS, "own_traffic", None, f"traffic of the proxy itself: {own[:80]}")
@@ -187,19 +197,6 @@ class _Checker:
                 return Verdict(State.MATCHED, NO_CAUSE, Decimal(0), "answered from the proxy's own cache")
             return Verdict(State.DIFFERS, "cache_price", Decimal(0), "answered from the proxy's cache, but charged")
         return self._charge(row, metadata, spend, at)
-
-    def _repeats(self, row: Mapping[str, Any]) -> str:
-        request_id = str(row.get("request_id") or "")
-        if request_id:
-            if request_id in self._request_ids:
-                return "the request id is already in the log"
-            self._request_ids.add(request_id)
-        if has_fraction(str(row.get("startTime") or "")) and row.get("total_tokens") not in (None, "", 0, "0"):
-            call = fingerprint(tuple(map(row.get, _CALL)))
-            if call in self._calls:
-                return "a call at the same time with the same tokens is already in the log"
-            self._calls.add(call)
-        return ""
 
     def _model(self, row: Mapping[str, Any]) -> str:
         """Return the name by which the price file knows the model of a row. Raises ``unknown_model``."""

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from brivionix_billing.decimals import decimal_from_scaled, subtract
 from brivionix_billing.rating import Charge
-from brivionix_billing.reconcile.gateway.comparing import parse_fast, plain_text
+from brivionix_billing.reconcile.gateway.comparing import parse_fast
 from brivionix_billing.reconcile.gateway.known_prices import KnownPrices, make_terms
 from brivionix_billing.reconcile.gateway.litellm_row import (
     OWN_COLUMNS,
@@ -22,6 +22,7 @@ from brivionix_billing.reconcile.gateway.litellm_row import (
     model_of,
     plain_quantities,
 )
+from brivionix_billing.reconcile.gateway.log_part import plain_text
 from brivionix_billing.reconcile.gateway.log_values import parse_object
 from brivionix_billing.reconcile.gateway.offers import Offers
 from brivionix_billing.reconcile.rows import NO_CAUSE, format_amount

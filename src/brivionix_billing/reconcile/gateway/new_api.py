@@ -24,11 +24,12 @@ from brivionix_billing.reconcile.gateway.new_api_figures import (
     unexplained,
 )
 from brivionix_billing.reconcile.gateway.new_api_reading import read_call
-from brivionix_billing.reconcile.gateway.new_api_repeats import Repeats
+from brivionix_billing.reconcile.gateway.new_api_repeats import refund_by_figures
 from brivionix_billing.reconcile.gateway.new_api_row import (
     CONSUME,
     REFUND,
     describe,
+    ids_of,
     read_quota,
     user_of,
 )
@@ -38,7 +39,7 @@ from brivionix_billing.reconcile.gateway.quota import DEFAULT_METHOD, Method, ro
 from brivionix_billing.reconcile.gateway.quota_causes import explain_quota
 from brivionix_billing.reconcile.rows import NO_CAUSE, Columns, Row, State
 
-__all__ = ["COLUMNS", "REFUNDED_LATER", "UNIT", "Agreements", "NewApiChecker", "settle"]
+__all__ = ["COLUMNS", "REFUNDED_LATER", "UNIT", "Agreements", "NewApiChecker", "make_row", "settle"]
 
 REFUNDED_LATER: Final = "a later row refunds it"
 UNIT: Final = "quota"
@@ -75,46 +76,48 @@ def settle(call: Call, exact: Fraction, method: Method, minimum: Fraction = Frac
     return max(quota, ceil(minimum))
 
 
+def make_row(row: Mapping[str, Any], logged: int | None, verdict: Verdict) -> Row:
+    """Return the row of the result for a row of the log, its quota, and what was found about it."""
+    if logged is None and verdict.state in (State.MATCHED, State.DIFFERS):
+        text = f"quota {safe_repr(row.get('quota'), 60)} is no whole number"
+        verdict = Verdict(State.DIFFERS, "no_amount", verdict.expected, text)
+    return Row(
+        str(row.get("request_id") or ""),
+        verdict.state,
+        verdict.cause,
+        UNIT,
+        None if logged is None else Decimal(logged),
+        None if verdict.expected is None else Decimal(verdict.expected),
+        {**describe(row), "explanation": verdict.text},
+    )
+
+
 @dataclass(slots=True)
 class NewApiChecker:
-    """Checks the rows of one log in full, in the order of the log."""
+    """Checks the rows of one log in full, each by itself."""
 
     book: PriceBook
     quota_per_unit: int = 500_000
     method: Method = DEFAULT_METHOD
     agreements: Agreements = field(default_factory=Agreements)
-    repeats: Repeats = field(default_factory=Repeats)
+    refunded: frozenset[str] = frozenset()
+    """Ids of requests and tasks that have a refund in the log."""
     offers: Offers = field(init=False)
 
     def __post_init__(self) -> None:
         self.offers = Offers(self.book, self.quota_per_unit)
 
-    def check(self, row: Mapping[str, Any], other: Mapping[str, Any]) -> Row:
-        """Return the row of the result for a row of the log."""
+    def check(self, row: Mapping[str, Any], other: Mapping[str, Any]) -> Row | None:
+        """Return the row of the result for a row of the log; ``None`` for a refund that its charge decides."""
         logged = read_quota(row)
         verdict = self._verdict(row, other, logged or 0)
-        if logged is None and verdict.state in (State.MATCHED, State.DIFFERS):
-            text = f"quota {safe_repr(row.get('quota'), 60)} is no whole number"
-            verdict = Verdict(State.DIFFERS, "no_amount", verdict.expected, text)
-        return Row(
-            str(row.get("request_id") or ""),
-            verdict.state,
-            verdict.cause,
-            UNIT,
-            None if logged is None else Decimal(logged),
-            None if verdict.expected is None else Decimal(verdict.expected),
-            {**describe(row), "explanation": verdict.text},
-        )
+        return None if verdict is None else make_row(row, logged, verdict)
 
-    def _verdict(self, row: Mapping[str, Any], other: Mapping[str, Any], logged: int) -> Verdict:
+    def _verdict(self, row: Mapping[str, Any], other: Mapping[str, Any], logged: int) -> Verdict | None:
         if row.get("type") not in (CONSUME, REFUND):
             return Verdict(State.MATCHED, NO_CAUSE, logged, "the row charges nothing")
-        repeated = self.repeats.find(row, other)
-        if repeated:
-            return Verdict(State.DUPLICATE, "duplicate", None, repeated)
         if row.get("type") == REFUND:
-            return self.repeats.refund(row, other, logged)
-        is_refunded = self.repeats.charge(row, other, logged)
+            return refund_by_figures(other, logged)
         try:
             call = read_call(row, other, self.quota_per_unit)
         except ContradictionError as error:
@@ -123,7 +126,7 @@ class NewApiChecker:
         if verdict.state is State.MATCHED and not verdict.cause:
             if other.get("billing_source") == "subscription":
                 verdict = verdict._replace(cause="subscription", text="")
-            if is_refunded:
+            if not self.refunded.isdisjoint(ids_of(row, other)):
                 return verdict._replace(cause="refunded", text=REFUNDED_LATER)
         return verdict
 

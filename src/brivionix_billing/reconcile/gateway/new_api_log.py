@@ -3,31 +3,43 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import date, timedelta
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from brivionix_billing.pricebook import PriceBook
-from brivionix_billing.reconcile.gateway.comparing import MatchedLines, compare_rows, parse_fast, plain_text
-from brivionix_billing.reconcile.gateway.new_api import COLUMNS, REFUNDED_LATER, UNIT, Agreements, NewApiChecker
+from brivionix_billing.reconcile.gateway.causes import Verdict
+from brivionix_billing.reconcile.gateway.comparing import compare_log, parse_fast
+from brivionix_billing.reconcile.gateway.log_part import LogPart, PartBuilder, plain_text
+from brivionix_billing.reconcile.gateway.merging import PartMerger
+from brivionix_billing.reconcile.gateway.new_api import (
+    COLUMNS,
+    REFUNDED_LATER,
+    UNIT,
+    Agreements,
+    NewApiChecker,
+    make_row,
+)
 from brivionix_billing.reconcile.gateway.new_api_known import KnownRatios
 from brivionix_billing.reconcile.gateway.new_api_learning import find_refunded, learn
-from brivionix_billing.reconcile.gateway.new_api_repeats import Repeats
+from brivionix_billing.reconcile.gateway.new_api_repeats import Charges, describe_repeated, repeat_keys
 from brivionix_billing.reconcile.gateway.new_api_row import (
     CONSUME,
-    REFUND,
+    ids_of,
     parse_other,
+    read_quota,
     read_row,
     signed_quota,
-    upstream_key,
+    upstream_call,
 )
 from brivionix_billing.reconcile.gateway.quota import DEFAULT_METHOD, Method
 from brivionix_billing.reconcile.gateway.reading import LogSource, RawRow
 from brivionix_billing.reconcile.matching import Key, Rule
 from brivionix_billing.reconcile.result import Result, ResultWriter
-from brivionix_billing.reconcile.rows import NO_CAUSE, Row
+from brivionix_billing.reconcile.rows import NO_CAUSE, State
 
 __all__ = ["reconcile_new_api"]
 
@@ -45,18 +57,22 @@ def reconcile_new_api(
     quota_per_unit: int = 500_000,
     format: str = "csv",
     user_ratios: Mapping[str, Mapping[str, Fraction]] | None = None,
+    workers: int = 0,
 ) -> Result:
     """Compare every row of a log with the price book, and write the result to a folder.
 
     ``user_ratios`` has the option ``GroupGroupRatio`` of the gateway: user group -> group -> ratio. Without it, the
     ratios that most rows of a user have count as agreed, and the result names them.
 
+    ``workers`` is a number of additional processes, for a log that is a file with one row in JSON per line. They import
+    the calling script, so it must keep its own work under ``if __name__ == "__main__"``. The result is the same.
+
     Raises ``file_unreadable`` for a row that is not JSON.
     """
     agreements, method = learn(source, quota_per_unit)
     if user_ratios is not None:
         agreements = _stated_agreements(user_ratios)
-    checker = NewApiChecker(book, quota_per_unit, method, agreements, Repeats(find_refunded(source)))
+    refunded = find_refunded(source)
     rule = Rule(
         "gateway new-api",
         "log",
@@ -69,8 +85,23 @@ def reconcile_new_api(
         },
     )
     with ResultWriter(Path(folder), rule, COLUMNS, format) as writer:
-        compare_rows(source.rows(), _NewApiLog(checker, source.place), writer)
+        merger = PartMerger(writer, UNIT, describe_repeated)
+        make_log = partial(_open_log, book, quota_per_unit, method, agreements, refunded, source.place)
+        for part in compare_log(source, make_log, workers):
+            merger.add(part)
+        merger.add(_finish(merger))
         return writer.finish([source.input()], book.digest, _notes(method, agreements))
+
+
+def _open_log(
+    book: PriceBook,
+    quota_per_unit: int,
+    method: Method,
+    agreements: Agreements,
+    refunded: frozenset[str],
+    place: str,
+) -> _NewApiLog:
+    return _NewApiLog(NewApiChecker(book, quota_per_unit, method, agreements, refunded), place)
 
 
 def _notes(method: Method, agreements: Agreements) -> list[str]:
@@ -99,14 +130,14 @@ def _stated_agreements(user_ratios: Mapping[str, Mapping[str, Fraction]]) -> Agr
 
 
 class _NewApiLog:
-    """The rows of one log, for :func:`compare_rows`."""
+    """Compares the rows of one log."""
 
     unit = UNIT
+    columns = COLUMNS
 
     def __init__(self, checker: NewApiChecker, place: str) -> None:
-        self._checker, self._place, self._repeats = checker, place, checker.repeats
+        self._checker, self._place, self._refunded = checker, place, checker.refunded
         self._known = KnownRatios(checker)
-        self._waiting: list[Mapping[str, Any]] = []
         self._days: dict[int, str] = {}
         self._names: dict[tuple[str, str, str], str] = {}
         """Account, model and group -> their cells."""
@@ -115,31 +146,28 @@ class _NewApiLog:
         """Return a row. Raises ``file_unreadable``."""
         return read_row(raw, self._place)
 
-    def logged(self, row: Mapping[str, Any]) -> int:
-        """Return what a row charges; 0 if its quota is no number."""
-        return signed_quota(row)
-
-    def match(self, row: dict[str, Any], lines: MatchedLines) -> bool:
-        """Add the line of a row that known prices show to be right."""
-        repeats, request_id, quota, other = self._repeats, row["request_id"], row["quota"], parse_fast(row["other"])
+    def match(self, row: dict[str, Any], part: PartBuilder) -> bool:
+        """Add a row that known prices show to be right."""
+        request_id, quota, other = row["request_id"], row["quota"], parse_fast(row["other"])
         if type(quota) is not int or self._known.quota(row, other) != quota:
             return False
-        upstream = row["upstream_request_id"] and upstream_key(row)
-        if request_id in repeats.request_ids or (upstream and upstream in repeats.upstream_calls):
-            return False
+        call = upstream_call(row) if row["upstream_request_id"] else None
         task, details = other.get("task_id"), self._details(row)
-        is_refunded = request_id in repeats.refunded or (task and str(task) in repeats.refunded)
+        is_refunded = request_id in self._refunded or (task and str(task) in self._refunded)
         if is_refunded:
             cause, details = "refunded", details + REFUNDED_LATER
         else:
             cause = "subscription" if other.get("billing_source") == "subscription" else NO_CAUSE
-        lines.add(request_id, cause, (quota, quota), f"{quota},{quota},0", details)
+        part.add_matched(request_id, call, cause, (quota, quota), f"{quota},{quota},0", details)
         if is_refunded:
-            repeats.charge(row, other, quota)
-        repeats.request_ids.add(request_id)
-        if upstream:
-            repeats.upstream_calls.add(upstream)
+            self._add_charge(row, other, part)
         return True
+
+    def _add_charge(self, row: Mapping[str, Any], other: Mapping[str, Any], part: PartBuilder) -> None:
+        """Add what the last row charged, if another row refunds it."""
+        names = ids_of(row, other) & self._refunded
+        if names:
+            part.add_event((tuple(names), signed_quota(row)))
 
     def _details(self, row: Mapping[str, Any]) -> str:
         """Return the cells of the details of a row. Raises ``KeyError`` or ``TypeError`` for an unusual one."""
@@ -155,20 +183,39 @@ class _NewApiLog:
             cells = self._names[names] = "".join(f"{plain_text(name)}," for name in names)
         return f"{log_id},{start}{_MINUTES[minute]}{_SECONDS[second]}{cells}"
 
-    def check(self, row: Mapping[str, Any]) -> Row | None:
-        """Check a row in full. Refunds without figures of their own wait, because their charge may come later."""
+    def check(self, row: Mapping[str, Any], part: PartBuilder) -> None:
+        """Check a row in full, add it, and keep its prices if it is right.
+
+        Refunds without figures of their own are decided at the end of the log, because their charge may come later.
+        """
         other = parse_other(row)
-        if row.get("type") == REFUND and "pre_consumed" not in other and "quota_delta" not in other:
-            self._waiting.append(row)
-            return None
-        return self._checker.check(row, other)
+        found = self._checker.check(row, other)
+        if found is None:
+            part.add_later(row)
+            return
+        part.add(found, signed_quota(row), repeat_keys(row, other))
+        if row.get("type") != CONSUME:
+            return
+        self._add_charge(row, other, part)
+        if found.state is State.MATCHED and found.cause in (NO_CAUSE, "subscription", "refunded"):
+            self._known.remember(row, other)
 
-    def remember(self, row: Mapping[str, Any], found: Row) -> None:
-        """Keep the prices of a row that was found right."""
-        if found.cause in (NO_CAUSE, "subscription", "refunded") and row.get("type") == CONSUME:
-            self._known.remember(row, parse_other(row))
 
-    def check_waiting(self) -> Iterator[tuple[Mapping[str, Any], Row]]:
-        """Check the refunds that had to wait."""
-        for row in self._waiting:
-            yield row, self._checker.check(row, parse_other(row))
+def _finish(merger: PartMerger) -> LogPart:
+    """Return the rows that had to wait for the end of the log: refunds that their charge decides."""
+    part, charges = PartBuilder(COLUMNS, UNIT), Charges()
+    for event in merger.events:
+        if isinstance(event, tuple):
+            charges.add(*event)
+    for row in merger.events:
+        if isinstance(row, tuple):
+            continue
+        other, logged = parse_other(row), read_quota(row)
+        repeated = merger.find(repeat_keys(row, other))
+        verdict = (
+            Verdict(State.DUPLICATE, "duplicate", None, repeated)
+            if repeated
+            else charges.refund(row, other, logged or 0)
+        )
+        part.add(make_row(row, logged, verdict), logged or 0)
+    return part.finish()

@@ -2,79 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from brivionix_billing.reconcile.gateway.causes import Verdict
-from brivionix_billing.reconcile.gateway.log_values import fingerprint, to_fraction
-from brivionix_billing.reconcile.gateway.new_api_row import CONSUME, UPSTREAM_KEYS, ids_of, upstream_key
+from brivionix_billing.reconcile.gateway.log_part import NO_KEYS, RepeatKeys
+from brivionix_billing.reconcile.gateway.log_values import to_fraction
+from brivionix_billing.reconcile.gateway.new_api_row import CONSUME, REFUND, UPSTREAM_KEYS, upstream_call
 from brivionix_billing.reconcile.rows import State
 
-__all__ = ["Repeats"]
+__all__ = ["Charges", "describe_repeated", "refund_by_figures", "repeat_keys"]
 
 
-@dataclass(slots=True)
-class Repeats:
-    """What the rows so far have charged."""
+def repeat_keys(row: Mapping[str, Any], other: Mapping[str, Any]) -> RepeatKeys:
+    """Return what a row has in common with one that repeats it. Rows that charge nothing are never repeated."""
+    if row.get("type") not in (CONSUME, REFUND):
+        return NO_KEYS
+    is_plain = row.get("type") == CONSUME and not other.get("quota_delta")
+    request: str | tuple[str, ...] | None = str(row.get("request_id") or "")
+    if request and not is_plain:
+        settlement = row.get("type"), str(other.get("task_id") or ""), str(other.get("quota_delta") or "")
+        request = (str(request), *map(str, settlement))
+    elif not request:
+        named = row.get("id"), row.get("created_at"), row.get("quota")
+        request = None if named[0] is None else ("", *map(str, named))
+    has_call = is_plain and row.get("upstream_request_id") and row.keys() >= UPSTREAM_KEYS
+    return RepeatKeys(request, upstream_call(row) if has_call else None)
 
-    refunded: frozenset[str] = frozenset()
-    """Ids of requests and tasks that have a refund in the log."""
-    request_ids: set[str] = field(default_factory=set)
-    """Ids of the requests seen."""
-    upstream_calls: set[int] = field(default_factory=set)
-    """Hashes of the calls that an upstream knows by an id."""
-    _seen: set[object] = field(default_factory=set)
-    _charges: dict[str, int] = field(default_factory=dict)
-    """Id of a request or task with a refund -> what was charged and not yet refunded."""
 
-    def charge(self, row: Mapping[str, Any], other: Mapping[str, Any], logged: int) -> bool:
-        """Keep a charge that a later row refunds, and return whether one does."""
-        names = ids_of(row, other) & self.refunded
+def describe_repeated(keys: RepeatKeys) -> str:
+    """Return the explanation of a row that repeats an earlier one with one of these keys."""
+    if keys.call is not None:
+        return "the same call of the upstream is already in the log"
+    is_nameless = isinstance(keys.request, tuple) and not keys.request[0]
+    return "the row is already in the log" if is_nameless else "the request id is already in the log"
+
+
+def refund_by_figures(other: Mapping[str, Any], logged: int) -> Verdict | None:
+    """Return what is found about a refund that states what it is made of; ``None`` if its charge decides."""
+    paid, actual, delta = (to_fraction(other.get(key)) for key in ("pre_consumed", "actual_quota", "quota_delta"))
+    if paid is not None and actual is not None:
+        expected = int(actual - paid)
+    elif delta is not None:
+        expected = -abs(int(delta))
+    else:
+        return None
+    if expected == logged and (delta is None or int(delta) == expected):
+        return Verdict(State.MATCHED, "refunded", logged, "what was paid in advance and not used")
+    return Verdict(State.DIFFERS, "refunded", expected, f"the figures of the row give a refund of {-expected}")
+
+
+class Charges:
+    """What the rows of a log have charged under the ids of requests and tasks that have a refund."""
+
+    def __init__(self) -> None:
+        self._charges: dict[str, int] = {}
+        """Id of a request or task -> what was charged and not yet refunded."""
+
+    def add(self, names: Iterable[str], logged: int) -> None:
+        """Keep a charge under all its ids."""
         for name in names:
             self._charges[name] = self._charges.get(name, 0) + logged
-        return bool(names)
-
-    def find(self, row: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-        """Return by what a row repeats an earlier one; empty if it does not."""
-        settlement = (row.get("type"), str(other.get("task_id") or ""), str(other.get("quota_delta") or ""))
-        is_plain = row.get("type") == CONSUME and not other.get("quota_delta")
-        request_id = str(row.get("request_id") or "")
-        if request_id:
-            if is_plain:
-                if request_id in self.request_ids:
-                    return "the request id is already in the log"
-                self.request_ids.add(request_id)
-            elif (request_id, *settlement) in self._seen:
-                return "the request id is already in the log"
-            else:
-                self._seen.add((request_id, *settlement))
-        elif row.get("id") is not None:
-            key = fingerprint(("id", row.get("id"), row.get("created_at"), row.get("quota")))
-            if key in self._seen:
-                return "the row is already in the log"
-            self._seen.add(key)
-        if is_plain and row.get("upstream_request_id") and row.keys() >= UPSTREAM_KEYS:
-            key_hash = upstream_key(row)
-            if key_hash in self.upstream_calls:
-                return "the same call of the upstream is already in the log"
-            self.upstream_calls.add(key_hash)
-        return ""
 
     def refund(self, row: Mapping[str, Any], other: Mapping[str, Any], logged: int) -> Verdict:
-        """Return what is found about a refund."""
-        paid, actual, delta = (to_fraction(other.get(key)) for key in ("pre_consumed", "actual_quota", "quota_delta"))
-        if paid is not None and actual is not None:
-            expected = int(actual - paid)
-        elif delta is not None:
-            expected = -abs(int(delta))
-        else:
-            for name in (str(row.get("request_id") or ""), str(other.get("task_id") or "")):
-                charged = self._charges.get(name)
-                if name and charged is not None and charged + logged >= 0:
-                    self._charges[name] = charged + logged
-                    return Verdict(State.MATCHED, "refunded", logged, f"refunds a charge of {charged}")
-            return Verdict(State.ONLY_THEIRS, "refunded", None, "the log has no charge that it refunds")
-        if expected == logged and (delta is None or int(delta) == expected):
-            return Verdict(State.MATCHED, "refunded", logged, "what was paid in advance and not used")
-        return Verdict(State.DIFFERS, "refunded", expected, f"the figures of the row give a refund of {-expected}")
+        """Return what is found about a refund without figures."""
+        for name in (str(row.get("request_id") or ""), str(other.get("task_id") or "")):
+            charged = self._charges.get(name)
+            if name and charged is not None and charged + logged >= 0:
+                self._charges[name] = charged + logged
+                return Verdict(State.MATCHED, "refunded", logged, f"refunds a charge of {charged}")
+        return Verdict(State.ONLY_THEIRS, "refunded", None, "the log has no charge that it refunds")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Any, Final
 
 from brivionix_billing.errors import BillingError
-from brivionix_billing.reconcile.gateway.log_values import fingerprint, parse_object, parse_row, to_fraction
+from brivionix_billing.reconcile.gateway.log_values import parse_object, parse_row, to_fraction
 from brivionix_billing.reconcile.gateway.reading import RawRow
 from brivionix_billing.times import format_instant
 
@@ -22,7 +22,7 @@ __all__ = [
     "read_quota",
     "read_row",
     "signed_quota",
-    "upstream_key",
+    "upstream_call",
     "user_of",
 ]
 
@@ -30,7 +30,8 @@ CONSUME, REFUND = 2, 6
 """Types of rows that charge and refund. All other types charge nothing."""
 UPSTREAM_KEYS: Final = frozenset({"upstream_request_id", "user_id", "model_name", "prompt_tokens", "completion_tokens"})
 """What identifies a call of the upstream."""
-_upstream_call: Final = itemgetter(*sorted(UPSTREAM_KEYS))
+upstream_call: Final[Callable[[Mapping[str, Any]], tuple[object, ...]]] = itemgetter(*sorted(UPSTREAM_KEYS))
+"""Return these values of a row."""
 _NUMBERS: Final = ("id", "user_id", "created_at", "type", "quota", "prompt_tokens", "completion_tokens", "use_time")
 
 
@@ -90,11 +91,6 @@ def ids_of(row: Mapping[str, Any], other: Mapping[str, Any]) -> set[str]:
 def user_of(row: Mapping[str, Any]) -> str:
     """Return the account of a row."""
     return str(row.get("username") or row.get("user_id") or "")
-
-
-def upstream_key(row: Mapping[str, Any]) -> int:
-    """Return a hash of what identifies a call of the upstream."""
-    return fingerprint(_upstream_call(row))
 
 
 def describe(row: Mapping[str, Any]) -> dict[str, str]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import gzip
 import hashlib
+import io
 import json
 import mmap
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +22,7 @@ from brivionix_billing.errors import BillingError, missing_extra, safe_repr
 from brivionix_billing.reconcile.result import Input, input_of
 from brivionix_billing.tables.sql import require_database
 
-__all__ = ["LogSource", "database_source", "file_source"]
+__all__ = ["LogSource", "RawRow", "database_source", "file_source", "read_range"]
 
 RawRow = str | Mapping[str, Any]
 """A row as JSON text, or as it is read from CSV."""
@@ -40,6 +42,20 @@ class LogSource:
     """The name of the log in messages."""
     path: str | None = None
     """The file, if its lines are rows in JSON."""
+
+    def ranges(self, size: int) -> Iterator[tuple[int, int]]:
+        """Yield the ranges of bytes of about this size that a file of lines is made of. Each ends after a line."""
+        if self.path is None:
+            raise ValueError("only a file of lines has ranges")
+        start = 0
+        with _readable(self.path), open(self.path, "rb") as file:
+            last = file.seek(0, os.SEEK_END)
+            while start < last:
+                file.seek(start + size)
+                file.readline()
+                end = min(file.tell(), last)
+                yield start, end
+                start = end
 
     def rows_with(self, *patterns: bytes) -> Iterator[RawRow]:
         """Yield all rows that may match one of these regular expressions as JSON. Only a file of lines is searched.
@@ -119,6 +135,15 @@ def _read_file(path: str) -> Iterator[RawRow]:
             yield from _csv_rows(first, file, path)
         else:
             raise _no_rows(safe_repr(path, 200))
+
+
+def read_range(path: str, start: int, end: int) -> Iterator[str]:
+    """Yield the rows in a range of bytes of a file of lines."""
+    with _readable(path):
+        with open(path, "rb") as file:
+            file.seek(start)
+            content = io.BytesIO(file.read(end - start))
+        yield from filterfalse(str.isspace, io.TextIOWrapper(content, encoding="utf-8", newline=""))
 
 
 def _no_rows(place: str) -> BillingError:
