@@ -12,13 +12,17 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from itertools import islice
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from brivionix_billing.reconcile.gateway.log_part import LogPart, PartBuilder
 from brivionix_billing.reconcile.gateway.reading import LogSource, RawRow, read_range
 from brivionix_billing.reconcile.rows import Columns
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor, Future
 
 __all__ = ["UNUSUAL", "Gateway", "compare_log", "parse_fast", "scan_json"]
 
@@ -81,17 +85,39 @@ UNUSUAL: Final = (KeyError, TypeError, ValueError, AttributeError, StopIteration
 """Errors of rows with missing keys or unusual values, which are checked in full."""
 
 
-def compare_log(source: LogSource, make_gateway: Callable[[], Gateway], workers: int) -> Iterator[LogPart]:
-    """Yield the parts of a log in order.
+@contextmanager
+def compare_log(source: LogSource, make_gateway: Callable[[], Gateway], workers: int) -> Iterator[Iterator[LogPart]]:
+    """Yield an iterator of the parts of a log in order.
 
     ``workers`` is a number of processes that compare them, if the log is a file of lines; with 0, this process does.
+    They start at once.
     """
-    if workers and source.path is not None:
-        yield from _compare_in_processes(source.path, source.ranges(_BYTES), make_gateway, workers)
+    if not workers or source.path is None:
+        yield _compare_here(source.rows(), make_gateway())
         return
-    gateway, rows = make_gateway(), source.rows()
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    # "spawn" starts clean processes: a fork of a process with threads can hang.
+    with ProcessPoolExecutor(workers, get_context("spawn"), _init_worker, (source.path, make_gateway)) as pool:
+        ranges = source.ranges(_BYTES)
+        # Two parts for each process: it never waits, and few parts are kept in memory.
+        pending = deque(pool.submit(_compare_range, *each) for each in islice(ranges, 2 * workers))
+        yield _compare_there(pool, pending, ranges)
+
+
+def _compare_here(rows: Iterator[RawRow], gateway: Gateway) -> Iterator[LogPart]:
     while part := list(islice(rows, _ROWS)):
         yield _compare_rows(part, gateway)
+
+
+def _compare_there(
+    pool: Executor, pending: deque[Future[LogPart]], ranges: Iterator[tuple[int, int]]
+) -> Iterator[LogPart]:
+    while pending:
+        part = pending.popleft().result()
+        pending.extend(pool.submit(_compare_range, *each) for each in islice(ranges, 1))
+        yield part
 
 
 def _compare_rows(rows: Iterable[RawRow], gateway: Gateway) -> LogPart:
@@ -106,23 +132,6 @@ def _compare_rows(rows: Iterable[RawRow], gateway: Gateway) -> LogPart:
             pass
         gateway.check(gateway.read(raw), part)
     return part.finish()
-
-
-def _compare_in_processes(
-    path: str, ranges: Iterable[tuple[int, int]], make_gateway: Callable[[], Gateway], workers: int
-) -> Iterator[LogPart]:
-    from concurrent.futures import Future, ProcessPoolExecutor
-    from multiprocessing import get_context
-
-    # "spawn" starts clean processes: a fork of a process with threads can hang.
-    with ProcessPoolExecutor(workers, get_context("spawn"), _init_worker, (path, make_gateway)) as pool:
-        pending: deque[Future[LogPart]] = deque()
-        for start, end in ranges:
-            pending.append(pool.submit(_compare_range, start, end))
-            if len(pending) > 2 * workers:  # bounds the memory
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
 
 
 _worker: tuple[str, Gateway] | None = None

@@ -84,8 +84,9 @@ def reconcile_litellm(
     make_log = partial(_LiteLlmLog, book, group, zone, source.place)
     with ResultWriter(Path(folder), rule, _COLUMNS, format) as writer:
         merger = PartMerger(writer, _unit(book), _describe_repeated)
-        for part in compare_log(source, make_log, workers):
-            merger.add(part)
+        with compare_log(source, make_log, workers) as parts:
+            for part in parts:
+                merger.add(part)
         return writer.finish([source.input()], book.digest)
 
 

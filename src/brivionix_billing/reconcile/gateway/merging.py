@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 from decimal import Decimal
-from typing import Any
 
 from brivionix_billing.decimals import negate
 from brivionix_billing.reconcile.gateway.log_part import LogPart, RepeatKeys
@@ -14,27 +13,31 @@ from brivionix_billing.reconcile.result import ResultWriter, Totals
 from brivionix_billing.reconcile.rows import State
 from brivionix_billing.tabular import CsvLines
 
-__all__ = ["PartMerger"]
+__all__ = ["Amend", "PartMerger", "rewrite_row", "split_line"]
+
+Amend = Callable[[LogPart, Collection[int]], None]
+"""Changes rows of a part by what is known of the whole log. It is given the indexes of rows that repeat others."""
 
 
 class PartMerger:
     """Writes the parts of one log."""
 
-    def __init__(self, writer: ResultWriter, unit: str, describe: Callable[[RepeatKeys], str]) -> None:
+    def __init__(
+        self, writer: ResultWriter, unit: str, describe: Callable[[RepeatKeys], str], amend: Amend | None = None
+    ) -> None:
         """``describe`` returns the explanation of a row that repeats an earlier one with one of these keys."""
-        self._writer, self._unit, self._describe = writer, unit, describe
+        self._writer, self._unit, self._describe, self._amend = writer, unit, describe, amend
         self._requests: set[Hashable] = set()
         self._calls: set[int] = set()
         """Hashes of the calls, which take less memory than what identifies them."""
-        self.events: list[Any] = []
-        """What rows that repeat no other say about other rows."""
 
     def add(self, part: LogPart) -> None:
         """Write a part."""
         repeated = {} if self._is_new(part) else self._find_repeated(part)
         for index, text in repeated.items():
-            _mark_duplicate(part, index, text)
-        self.events += [event for index, event in part.events if index not in repeated]
+            rewrite_row(part, index, State.DUPLICATE, "duplicate", text)
+        if self._amend is not None:
+            self._amend(part, repeated)
         counted, lines = part.counted, "".join(part.lines)
         self._writer.count(self._unit, theirs=counted.theirs, ours=counted.ours)
         for (state, cause), totals in part.sums.items():
@@ -74,18 +77,20 @@ class PartMerger:
         return {index: text for index, text in enumerate(texts) if text}
 
 
-def _mark_duplicate(part: LogPart, index: int, text: str) -> None:
-    """Turn the line of a row into that of a duplicate, which has no amount of our side."""
-    cells = next(csv.reader([part.lines[index]]))
-    key, state, cause, theirs, ours, _, *details, _ = cells
-    expected = negate(_amount(ours))
-    part.sums[State(state), cause].add(-1, negate(_amount(theirs)), expected)
-    part.sums.setdefault((State.DUPLICATE, "duplicate"), Totals()).add(1, _amount(theirs), 0)
-    part.counted.add(0, 0, expected)
+def rewrite_row(part: LogPart, index: int, state: State, cause: str, text: str) -> None:
+    """Give a row another state, cause and explanation. A duplicate has no amount of our side."""
+    key, old_state, old_cause, theirs, ours, difference, *details, _ = split_line(part.lines[index])
+    logged, expected = Decimal(theirs or 0), Decimal(ours or 0)
+    part.sums[State(old_state), old_cause].add(-1, negate(logged), negate(expected))
+    if state is State.DUPLICATE:
+        part.counted.add(0, 0, negate(expected))
+        ours, expected, difference = "", Decimal(0), theirs or "0"
+    part.sums.setdefault((state, cause), Totals()).add(1, logged, expected)
     line = CsvLines()
-    line.add_row([key, State.DUPLICATE.value, "duplicate", theirs, "", theirs or "0", *details, text])
+    line.add_row([key, state.value, cause, theirs, ours, difference, *details, text])
     part.lines[index] = line[0]
 
 
-def _amount(cell: str) -> Decimal:
-    return Decimal(cell or 0)
+def split_line(line: str) -> list[str]:
+    """Return the cells of a line: key, state, cause, theirs, ours, difference, unit, and details."""
+    return next(csv.reader([line]))

@@ -29,7 +29,6 @@ from brivionix_billing.reconcile.gateway.new_api_row import (
     CONSUME,
     REFUND,
     describe,
-    ids_of,
     read_quota,
     user_of,
 )
@@ -39,9 +38,8 @@ from brivionix_billing.reconcile.gateway.quota import DEFAULT_METHOD, Method, ro
 from brivionix_billing.reconcile.gateway.quota_causes import explain_quota
 from brivionix_billing.reconcile.rows import NO_CAUSE, Columns, Row, State
 
-__all__ = ["COLUMNS", "REFUNDED_LATER", "UNIT", "Agreements", "NewApiChecker", "make_row", "settle"]
+__all__ = ["COLUMNS", "UNIT", "Agreements", "NewApiChecker", "make_row", "settle"]
 
-REFUNDED_LATER: Final = "a later row refunds it"
 UNIT: Final = "quota"
 COLUMNS: Final = Columns(
     "request_id", "logged", "expected", ("log_id", "at", "account", "model", "group", "explanation")
@@ -100,8 +98,6 @@ class NewApiChecker:
     quota_per_unit: int = 500_000
     method: Method = DEFAULT_METHOD
     agreements: Agreements = field(default_factory=Agreements)
-    refunded: frozenset[str] = frozenset()
-    """Ids of requests and tasks that have a refund in the log."""
     offers: Offers = field(init=False)
 
     def __post_init__(self) -> None:
@@ -123,11 +119,8 @@ class NewApiChecker:
         except ContradictionError as error:
             return Verdict(State.DIFFERS, "usage_contradiction", None, str(error))
         verdict = self._charge(row, other, call, logged)
-        if verdict.state is State.MATCHED and not verdict.cause:
-            if other.get("billing_source") == "subscription":
-                verdict = verdict._replace(cause="subscription", text="")
-            if not self.refunded.isdisjoint(ids_of(row, other)):
-                return verdict._replace(cause="refunded", text=REFUNDED_LATER)
+        if verdict.state is State.MATCHED and not verdict.cause and other.get("billing_source") == "subscription":
+            return verdict._replace(cause="subscription", text="")
         return verdict
 
     def _charge(self, row: Mapping[str, Any], other: Mapping[str, Any], call: Call, logged: int) -> Verdict:

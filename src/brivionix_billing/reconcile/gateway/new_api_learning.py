@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
+from contextlib import suppress
 from fractions import Fraction
 from itertools import islice
 from typing import Any, Final
 
+from brivionix_billing.reconcile.gateway.comparing import UNUSUAL, parse_fast
 from brivionix_billing.reconcile.gateway.log_values import to_fraction
 from brivionix_billing.reconcile.gateway.new_api import Agreements
 from brivionix_billing.reconcile.gateway.new_api_call import ContradictionError
@@ -22,7 +24,7 @@ from brivionix_billing.reconcile.gateway.new_api_row import (
     user_of,
 )
 from brivionix_billing.reconcile.gateway.quota import Method, detect_method
-from brivionix_billing.reconcile.gateway.reading import LogSource
+from brivionix_billing.reconcile.gateway.reading import LogSource, RawRow
 
 __all__ = ["find_refunded", "learn"]
 
@@ -43,16 +45,27 @@ def learn(source: LogSource, quota_per_unit: int) -> tuple[Agreements, Method]:
     by_user: dict[tuple[str, str], Counter[object]] = defaultdict(Counter)
     samples: list[tuple[Mapping[str, Any], dict[str, Any]]] = []
     for raw in islice(source.rows(), _SAMPLE):
-        row = read_row(raw, source.place)
+        row, other = _read(raw, source.place)
         if row.get("type") != CONSUME:
             continue
-        other = parse_other(row)
         stated = other.get("user_group_ratio")
         known = stated if type(stated) in _NUMBER_TYPES else None
         by_user[user_of(row), str(row.get("group") or "default")][known] += 1
         if len(samples) < _METHOD_SAMPLE:
             samples.append((row, other))
     return _agreements({key: _ratios(counts) for key, counts in by_user.items()}), _method(samples, quota_per_unit)
+
+
+def _read(raw: RawRow, place: str) -> tuple[Mapping[str, Any], dict[str, Any]]:
+    """Return a row and its ``other``. Raises ``file_unreadable``."""
+    if type(raw) is str:
+        with suppress(*UNUSUAL):
+            row = parse_fast(raw)
+            other = parse_fast(row["other"])
+            if type(row["type"]) is int and "quota" in row and type(other) is dict:
+                return row, other
+    full = read_row(raw, place)
+    return full, parse_other(full)
 
 
 def _ratios(counts: Mapping[object, int]) -> Counter[Fraction | None]:

@@ -17,7 +17,6 @@ from brivionix_billing.reconcile.gateway.log_part import LogPart, PartBuilder, p
 from brivionix_billing.reconcile.gateway.merging import PartMerger
 from brivionix_billing.reconcile.gateway.new_api import (
     COLUMNS,
-    REFUNDED_LATER,
     UNIT,
     Agreements,
     NewApiChecker,
@@ -25,7 +24,7 @@ from brivionix_billing.reconcile.gateway.new_api import (
 )
 from brivionix_billing.reconcile.gateway.new_api_known import KnownRatios
 from brivionix_billing.reconcile.gateway.new_api_learning import find_refunded, learn
-from brivionix_billing.reconcile.gateway.new_api_repeats import Charges, describe_repeated, repeat_keys
+from brivionix_billing.reconcile.gateway.new_api_repeats import Refunds, describe_repeated, repeat_keys
 from brivionix_billing.reconcile.gateway.new_api_row import (
     CONSUME,
     ids_of,
@@ -72,7 +71,6 @@ def reconcile_new_api(
     agreements, method = learn(source, quota_per_unit)
     if user_ratios is not None:
         agreements = _stated_agreements(user_ratios)
-    refunded = find_refunded(source)
     rule = Rule(
         "gateway new-api",
         "log",
@@ -85,11 +83,13 @@ def reconcile_new_api(
         },
     )
     with ResultWriter(Path(folder), rule, COLUMNS, format) as writer:
-        merger = PartMerger(writer, UNIT, describe_repeated)
-        make_log = partial(_open_log, book, quota_per_unit, method, agreements, refunded, source.place)
-        for part in compare_log(source, make_log, workers):
-            merger.add(part)
-        merger.add(_finish(merger))
+        make_log = partial(_open_log, book, quota_per_unit, method, agreements, source.place)
+        with compare_log(source, make_log, workers) as parts:
+            refunds = Refunds(find_refunded(source))  # while the processes start
+            merger = PartMerger(writer, UNIT, describe_repeated, refunds.amend)
+            for part in parts:
+                merger.add(part)
+        merger.add(_check_waiting(refunds, merger))
         return writer.finish([source.input()], book.digest, _notes(method, agreements))
 
 
@@ -98,10 +98,9 @@ def _open_log(
     quota_per_unit: int,
     method: Method,
     agreements: Agreements,
-    refunded: frozenset[str],
     place: str,
 ) -> _NewApiLog:
-    return _NewApiLog(NewApiChecker(book, quota_per_unit, method, agreements, refunded), place)
+    return _NewApiLog(NewApiChecker(book, quota_per_unit, method, agreements), place)
 
 
 def _notes(method: Method, agreements: Agreements) -> list[str]:
@@ -136,7 +135,7 @@ class _NewApiLog:
     columns = COLUMNS
 
     def __init__(self, checker: NewApiChecker, place: str) -> None:
-        self._checker, self._place, self._refunded = checker, place, checker.refunded
+        self._checker, self._place = checker, place
         self._known = KnownRatios(checker)
         self._days: dict[int, str] = {}
         self._names: dict[tuple[str, str, str], str] = {}
@@ -152,22 +151,11 @@ class _NewApiLog:
         if type(quota) is not int or self._known.quota(row, other) != quota:
             return False
         call = upstream_call(row) if row["upstream_request_id"] else None
-        task, details = other.get("task_id"), self._details(row)
-        is_refunded = request_id in self._refunded or (task and str(task) in self._refunded)
-        if is_refunded:
-            cause, details = "refunded", details + REFUNDED_LATER
-        else:
-            cause = "subscription" if other.get("billing_source") == "subscription" else NO_CAUSE
-        part.add_matched(request_id, call, cause, (quota, quota), f"{quota},{quota},0", details)
-        if is_refunded:
-            self._add_charge(row, other, part)
+        cause = "subscription" if other.get("billing_source") == "subscription" else NO_CAUSE
+        part.add_matched(request_id, call, cause, (quota, quota), f"{quota},{quota},0", self._details(row))
+        if "task_id" in other:
+            part.add_event(ids_of(row, other))
         return True
-
-    def _add_charge(self, row: Mapping[str, Any], other: Mapping[str, Any], part: PartBuilder) -> None:
-        """Add what the last row charged, if another row refunds it."""
-        names = ids_of(row, other) & self._refunded
-        if names:
-            part.add_event((tuple(names), signed_quota(row)))
 
     def _details(self, row: Mapping[str, Any]) -> str:
         """Return the cells of the details of a row. Raises ``KeyError`` or ``TypeError`` for an unusual one."""
@@ -193,29 +181,25 @@ class _NewApiLog:
         if found is None:
             part.add_later(row)
             return
-        part.add(found, signed_quota(row), repeat_keys(row, other))
+        keys = repeat_keys(row, other)
+        part.add(found, signed_quota(row), keys)
         if row.get("type") != CONSUME:
             return
-        self._add_charge(row, other, part)
-        if found.state is State.MATCHED and found.cause in (NO_CAUSE, "subscription", "refunded"):
+        if "task_id" in other or not isinstance(keys.request, str):
+            part.add_event(ids_of(row, other))
+        if found.state is State.MATCHED and found.cause in (NO_CAUSE, "subscription"):
             self._known.remember(row, other)
 
 
-def _finish(merger: PartMerger) -> LogPart:
+def _check_waiting(refunds: Refunds, merger: PartMerger) -> LogPart:
     """Return the rows that had to wait for the end of the log: refunds that their charge decides."""
-    part, charges = PartBuilder(COLUMNS, UNIT), Charges()
-    for event in merger.events:
-        if isinstance(event, tuple):
-            charges.add(*event)
-    for row in merger.events:
-        if isinstance(row, tuple):
-            continue
+    part = PartBuilder(COLUMNS, UNIT)
+    for row in refunds.waiting:
         other, logged = parse_other(row), read_quota(row)
         repeated = merger.find(repeat_keys(row, other))
-        verdict = (
-            Verdict(State.DUPLICATE, "duplicate", None, repeated)
-            if repeated
-            else charges.refund(row, other, logged or 0)
-        )
+        if repeated:
+            verdict = Verdict(State.DUPLICATE, "duplicate", None, repeated)
+        else:
+            verdict = refunds.refund(row, other, logged or 0)
         part.add(make_row(row, logged, verdict), logged or 0)
     return part.finish()

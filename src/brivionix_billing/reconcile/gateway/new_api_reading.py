@@ -66,6 +66,14 @@ def _ratio(other: Mapping[str, Any], name: str, default: Fraction) -> Fraction:
     return default if number is None or number < 0 else number
 
 
+_RATIO_KEYS: Final = {
+    "cache_read": "cache_ratio",
+    "image_input": "image_ratio",
+    "audio_input": "audio_ratio",
+    "audio_output": "audio_ratio",
+    "output": "completion_ratio",
+}
+"""Kind of tokens -> the key of ``other`` with its price in relation to that of input."""
 _ONE: Final = Fraction(1)
 _ZERO: Final = Fraction(0)
 
@@ -165,35 +173,39 @@ def _audio_quantities(other: Mapping[str, Any], prompt: int, completion: int) ->
 def _read_ratios(call: Call, other: Mapping[str, Any]) -> None:
     model = call.model_ratio = _ratio(other, "model_ratio", _ZERO)
     per_unit = call.quota_per_unit
-    create = _ratio(other, "cache_creation_ratio", Fraction(5, 4))
-    five = _ratio(other, "cache_creation_ratio_5m", create)
-    relative = {
-        "input": _ONE,
-        "cache_read": _ratio(other, "cache_ratio", _ONE),
-        "cache_write": five,
-        "cache_write_1h": _ratio(other, "cache_creation_ratio_1h", create * Fraction(8, 5)),
-        "image_input": _ratio(other, "image_ratio", _ONE),
-        "audio_input": _ratio(other, "audio_ratio", _ONE),
-        "output": _ratio(other, "completion_ratio", _ONE),
-    }
-    relative["audio_output"] = relative["audio_input"] * _ratio(other, "audio_completion_ratio", _ONE)
     separate = to_fraction(other.get("audio_input_price")) if other.get("audio_input_seperate_price") else None
     for kind in TOKEN_KINDS:
-        quantity = call.quantities.get(kind, 0)
+        quantity = call.quantities.get(kind)
         if not quantity:
             continue
         if kind == "audio_input" and separate is not None:
             call.parts.append(Part(kind, quantity, separate * per_unit / 1_000_000))
+        elif kind == "input":
+            call.parts.append(Part(kind, quantity, model, _ONE))
         elif kind == "cache_write":
-            _split_writes(call, other, quantity, create, five)
+            _split_writes(call, other, quantity)
         else:
-            call.parts.append(Part(kind, quantity, model * relative[kind], relative[kind]))
+            relative = _relative_price(other, kind)
+            call.parts.append(Part(kind, quantity, model * relative, relative))
     call.factor = _factor(other)
 
 
-def _split_writes(call: Call, other: Mapping[str, Any], quantity: int, create: Fraction, five: Fraction) -> None:
+def _relative_price(other: Mapping[str, Any], kind: str) -> Fraction:
+    """Return the price of a kind of tokens in relation to that of input."""
+    if kind == "cache_write_1h":
+        return _ratio(other, "cache_creation_ratio_1h", _create_ratio(other) * Fraction(8, 5))
+    relative = _ratio(other, _RATIO_KEYS[kind], _ONE)
+    return relative * _ratio(other, "audio_completion_ratio", _ONE) if kind == "audio_output" else relative
+
+
+def _create_ratio(other: Mapping[str, Any]) -> Fraction:
+    return _ratio(other, "cache_creation_ratio", Fraction(5, 4))
+
+
+def _split_writes(call: Call, other: Mapping[str, Any], quantity: int) -> None:
     """Add the tokens that were written to the cache: those stated for 5 minutes, and the rest at the general ratio."""
-    model = call.model_ratio or _ZERO
+    model, create = call.model_ratio or _ZERO, _create_ratio(other)
+    five = _ratio(other, "cache_creation_ratio_5m", create)
     stated = min(_count(other, "cache_creation_tokens_5m"), quantity)
     for count, ratio in ((stated, five), (quantity - stated, create)):
         if count:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Any, Final
 
 from brivionix_billing.reconcile.gateway.causes import Verdict
-from brivionix_billing.reconcile.gateway.log_part import NO_KEYS, RepeatKeys
+from brivionix_billing.reconcile.gateway.log_part import NO_KEYS, LogPart, RepeatKeys
 from brivionix_billing.reconcile.gateway.log_values import to_fraction
+from brivionix_billing.reconcile.gateway.merging import rewrite_row, split_line
 from brivionix_billing.reconcile.gateway.new_api_row import CONSUME, REFUND, UPSTREAM_KEYS, upstream_call
-from brivionix_billing.reconcile.rows import State
+from brivionix_billing.reconcile.rows import NO_CAUSE, State
 
-__all__ = ["Charges", "describe_repeated", "refund_by_figures", "repeat_keys"]
+__all__ = ["Refunds", "describe_repeated", "refund_by_figures", "repeat_keys"]
+
+REFUNDED_LATER: Final = "a later row refunds it"
 
 
 def repeat_keys(row: Mapping[str, Any], other: Mapping[str, Any]) -> RepeatKeys:
@@ -52,20 +55,44 @@ def refund_by_figures(other: Mapping[str, Any], logged: int) -> Verdict | None:
     return Verdict(State.DIFFERS, "refunded", expected, f"the figures of the row give a refund of {-expected}")
 
 
-class Charges:
-    """What the rows of a log have charged under the ids of requests and tasks that have a refund."""
+class Refunds:
+    """Finds the charges of a log that a refund takes back, and what the refunds without figures take back."""
 
-    def __init__(self) -> None:
+    def __init__(self, refunded: frozenset[str]) -> None:
+        """``refunded`` has the ids of requests and tasks that have a refund in the log."""
+        self._refunded = refunded
         self._charges: dict[str, int] = {}
         """Id of a request or task -> what was charged and not yet refunded."""
+        self.waiting: list[Mapping[str, Any]] = []
+        """Refunds whose charge decides."""
 
-    def add(self, names: Iterable[str], logged: int) -> None:
-        """Keep a charge under all its ids."""
+    def amend(self, part: LogPart, repeated: Collection[int]) -> None:
+        """Keep the charges and the refunds of a part, and mark the charges that are refunded."""
+        names: dict[int, set[str]] = {}
+        for index, event in part.events:
+            if index in repeated:
+                continue
+            if isinstance(event, Mapping):
+                self.waiting.append(event)
+            else:
+                names[index] = event & self._refunded
+        if not self._refunded.isdisjoint(part.requests):
+            for index, request in enumerate(part.requests):
+                if request in self._refunded and index not in repeated:
+                    names.setdefault(index, set()).add(str(request))
+        for index, found in names.items():
+            if found:
+                self._charge(part, index, found)
+
+    def _charge(self, part: LogPart, index: int, names: set[str]) -> None:
+        _, state, cause, logged, *_ = split_line(part.lines[index])
         for name in names:
-            self._charges[name] = self._charges.get(name, 0) + logged
+            self._charges[name] = self._charges.get(name, 0) + int(logged or 0)
+        if state == State.MATCHED and cause in (NO_CAUSE, "subscription"):
+            rewrite_row(part, index, State.MATCHED, "refunded", REFUNDED_LATER)
 
     def refund(self, row: Mapping[str, Any], other: Mapping[str, Any], logged: int) -> Verdict:
-        """Return what is found about a refund without figures."""
+        """Return what is found about a refund without figures, after all charges."""
         for name in (str(row.get("request_id") or ""), str(other.get("task_id") or "")):
             charged = self._charges.get(name)
             if name and charged is not None and charged + logged >= 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable
 from enum import StrEnum
 from fractions import Fraction
@@ -89,9 +90,10 @@ def round_fraction(value: Fraction, mode: Mode) -> int:
 
 def _near_boundary(value: Fraction, mode: Mode) -> bool:
     """Return whether float arithmetic may round a value otherwise than exact arithmetic."""
-    shifted = value if mode is Mode.DOWN else value + Fraction(1, 2)
-    distance = shifted % 1
-    return min(distance, 1 - distance) <= _NEAR
+    denominator = value.denominator
+    rest = value.numerator % denominator
+    twice = 2 * min(rest, denominator - rest) if mode is Mode.DOWN else abs(2 * rest - denominator)
+    return twice * _NEAR.denominator <= 2 * denominator
 
 
 def round_by(method: Method, exact: Fraction, as_float: Callable[[str], float | None]) -> int:
@@ -105,27 +107,30 @@ def round_by(method: Method, exact: Fraction, as_float: Callable[[str], float | 
     return round_fraction(exact, method.mode)
 
 
-def _replays(logged: int, exact: Fraction, as_float: Callable[[str], float | None]) -> list[bool]:
+def _replays(logged: int, exact: Fraction, as_float: Callable[[str], float | None]) -> tuple[bool, ...]:
     """Return for each of the methods whether it gives the logged value."""
     if not any(_near_boundary(exact, mode) for mode in (Mode.HALF_UP, Mode.DOWN)):
         # Floats are rounded as the exact value is, for both ways to round halves alike.
         results = {mode: round_fraction(exact, mode) == logged for mode in Mode}
-        return [results[method.mode] for method in METHODS]
-    return [round_by(method, exact, as_float) == logged for method in METHODS]
+        return tuple([results[method.mode] for method in METHODS])
+    return tuple([round_by(method, exact, as_float) == logged for method in METHODS])
 
 
 def detect_method(samples: Iterable[tuple[int, Fraction, Callable[[str], float | None]]]) -> Method:
     """Return the method that replays most of the logged values: (logged, exact value, float operations)."""
-    counts = dict.fromkeys(METHODS, 0)
+    outcomes: Counter[tuple[bool, ...]] = Counter()
     ties = []
     for logged, exact, as_float in samples:
-        if exact.denominator != 1 and abs(logged - exact) < 2:
+        if exact.denominator != 1 and abs(logged * exact.denominator - exact.numerator) < 2 * exact.denominator:
             results = _replays(logged, exact, as_float)
-            for method, is_right in zip(METHODS, results, strict=True):
-                counts[method] += is_right
+            outcomes[results] += 1
             # Float arithmetic is exact for ratios that are halves, quarters and so on.
             if exact.denominator == 2 and any(as_float(order) != exact for order in _ORDERS):
                 ties.append(results)
+    counts = {
+        method: sum(rows for results, rows in outcomes.items() if results[index])
+        for index, method in enumerate(METHODS)
+    }
     # Faulty rows may look like the result of float operations, so these must explain clearly more.
     advantage = 3 + len(ties) // 20
     best = max(METHODS, key=lambda method: counts[method] + (0 if method.order else advantage))
