@@ -35,18 +35,17 @@ def close(stated: Fraction, expected: Fraction | None) -> bool:
     """Return whether two prices are the same, but for the digits that a ratio cannot have."""
     if expected is None:
         return False
-    if stated == expected:
-        return True
-    tolerance: Fraction = _TOLERANCE * max(abs(stated), abs(expected))
-    return abs(stated - expected) <= tolerance
+    left, right = stated.numerator * expected.denominator, expected.numerator * stated.denominator
+    return left == right or abs(left - right) * _TOLERANCE.denominator <= _TOLERANCE.numerator * max(
+        abs(left), abs(right)
+    )
 
 
 def is_rounded(stated: Fraction, expected: Fraction) -> bool:
     """Return whether a ratio is another one, rounded to the four or more decimal places that it has."""
     for places in range(4, 13):
-        scaled = stated * 10**places
-        if scaled.denominator == 1:
-            distance: Fraction = abs(scaled - expected * 10**places)
+        if 10**places % stated.denominator == 0:
+            distance: Fraction = abs(stated - expected) * 10**places
             return distance <= _HALF
     return False
 

@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import Final, NamedTuple
 
 from brivionix_billing.reconcile.gateway.expression import Expression, Outcome
+from brivionix_billing.reconcile.gateway.log_values import sum_products
 
 __all__ = ["TASK_FACTORS", "TOKEN_KINDS", "Call", "ContradictionError", "Part", "RequestRule", "Tool"]
 
@@ -96,14 +97,15 @@ class Call:
     @property
     def tool_quota(self) -> Fraction:
         """What the tools cost before the ratio of the group."""
-        return sum((tool.calls * tool.price for tool in self.tools), Fraction(0))
+        return sum_products([(tool.calls, tool.price) for tool in self.tools])
 
     @property
     def base(self) -> Fraction:
         """What the row states as the charge before the ratio of the group, without tools."""
         if self.outcome is not None:
             return self.expression_quota(self.outcome) * self.multiplier * self.factor
-        return sum((part.quantity * part.price for part in self.parts), Fraction(0)) * self.factor
+        total = sum_products([(part.quantity, part.price) for part in self.parts])
+        return total if self.factor == 1 else total * self.factor
 
     def expression_quota(self, outcome: Outcome) -> Fraction:
         """Return what an expression gives, in quota."""
@@ -114,7 +116,7 @@ class Call:
     @property
     def exact(self) -> Fraction:
         """The charge that follows from the row's own figures, before rounding."""
-        return (self.base + self.tool_quota) * self.ratio
+        return (self.base + self.tool_quota if self.tools else self.base) * self.ratio
 
     @property
     def is_per_call(self) -> bool:

@@ -13,6 +13,7 @@ from brivionix_billing.meters import CONTAINERS
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.pricebook.card_set import CardSet
 from brivionix_billing.rating.rate_card import RateCard
+from brivionix_billing.reconcile.gateway.log_values import sum_products
 from brivionix_billing.times import format_instant
 
 __all__ = ["Alternative", "Offer", "Offers", "make_offer", "own_offer"]
@@ -49,13 +50,14 @@ class Offer:
 
         A price per request is multiplied by ``factor``.
         """
-        total = self.listed.get("request", Fraction(0)) * factor
+        request = self.listed.get("request")
+        products: list[tuple[int | Fraction, Fraction]] = [] if request is None else [(factor, request)]
         for kind, quantity in quantities.items():
             price = self.price(kind)
             if price is None:
                 return None
-            total += quantity * price
-        return total
+            products.append((quantity, price))
+        return sum_products(products)
 
     def call_price(self) -> Fraction | None:
         """Return the price of a call: per request, else of the only second, image or other unit that is sold.

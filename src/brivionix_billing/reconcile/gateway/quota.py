@@ -20,10 +20,9 @@ __all__ = [
 ]
 
 _NEAR: Final = Fraction(1, 100_000)
-"""A value this close to a boundary of rounding may be rounded otherwise after float arithmetic."""
+"""A value this close to a boundary of rounding may be rounded otherwise after float arithmetic. Its numerator is 1."""
 
 
-_HALF: Final = Fraction(1, 2)
 _MIN_TIES: Final = 10
 _EXPLAINED: Final = Fraction(85, 100)
 """The share of the ties of a log that its method must explain, else they go either way."""
@@ -61,9 +60,11 @@ class Method(NamedTuple):
 
     def gives(self, exact: Fraction, logged: int) -> bool:
         """Return whether a value may become this quota, whatever happens at a boundary of rounding."""
+        whole, near = exact.denominator, _NEAR.denominator
+        distance = exact.numerator - logged * whole
         if self.mode is Mode.DOWN:
-            return -_NEAR <= exact - logged <= 1 + _NEAR
-        return abs(exact - logged) <= _HALF + _NEAR
+            return -whole <= distance * near <= whole * (near + 1)
+        return 2 * near * abs(distance) <= whole * (near + 2)
 
 
 DEFAULT_METHOD: Final = Method(Mode.HALF_UP)
