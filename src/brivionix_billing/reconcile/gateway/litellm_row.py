@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
@@ -30,7 +30,10 @@ _MAX_PLACES: Final = 400
 _MAX_COUNT: Final = 10**12
 _MAX_TIMES: Final = 100_000
 _MINUTE: Final = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d", re.ASCII)
-_SECOND: Final = re.compile(r":([0-5]\d)(?:\.(\d{1,6}))?(Z|\+00:00)?", re.ASCII)
+_SECONDS: Final = {f":{second:02d}": second for second in range(60)}
+_END: Final = re.compile(r"(?:\.(\d{1,6}))?(Z|\+00:00)?", re.ASCII)
+_LAST_HOUR: Final = 23
+_LAST_MINUTE: Final = 59
 _OWN_TRAFFIC: Final = re.compile(
     r"health[-_ ]?check|litellm[-_ ]?(?:internal|dashboard|proxy[-_ ]?admin)|(?:^|[/_-])health(?:$|[/_-])",
     re.IGNORECASE,
@@ -108,8 +111,11 @@ class RowTimes:
         self._local: dict[str, tuple[int, str]] = {}
         self._utc: dict[str, tuple[int, str]] = {}
         """Minute -> Unix seconds, and the minute in UTC."""
-        self._seconds: dict[str, tuple[float, str, bool, dict[str, tuple[int, str]]]] = {}
-        """Second with its zone -> the same as :class:`PlainTime`, and the minutes in this zone."""
+        self._ends: dict[str, tuple[float, str, bool, dict[str, tuple[int, str]]]] = {}
+        """Fraction of a second with its zone -> the same as :class:`PlainTime`, and the minutes in this zone."""
+        self._days: dict[str, int] = {}
+        """Day in UTC -> Unix seconds."""
+        self._is_utc = zone.utcoffset(None) == timedelta(0)
 
     def read(self, value: object) -> datetime | None:
         """Return a time in UTC; ``None`` if the value is none."""
@@ -123,45 +129,59 @@ class RowTimes:
 
     def read_plain(self, text: str) -> PlainTime:
         """Return a time such as ``2026-10-01 00:00:00.120``. Raises ``ValueError`` for every other form."""
+        second = text[16:19]
         try:
-            second, rest, is_exact, minutes = self._seconds[text[16:]]
+            fraction, end, is_exact, minutes = self._ends[text[19:]]
         except KeyError:
-            second, rest, is_exact, minutes = self._read_second(text[16:])
+            fraction, end, is_exact, minutes = self._read_end(text[19:])
         try:
             start, minute = minutes[text[:16]]
         except KeyError:
             start, minute = self._read_minute(text[:16], minutes)
-        return PlainTime(start + second, minute + rest, is_exact)
+        return PlainTime(start + _SECONDS[second] + fraction, f"{minute}{second}{end}", is_exact)
 
-    def _read_second(self, text: str) -> tuple[float, str, bool, dict[str, tuple[int, str]]]:
-        found = _SECOND.fullmatch(text)
+    def _read_end(self, text: str) -> tuple[float, str, bool, dict[str, tuple[int, str]]]:
+        found = _END.fullmatch(text)
         if found is None:
             raise ValueError("the second is unusual")
-        second, fraction, offset = found.groups()
+        fraction, offset = found.groups()
         micros = (fraction or "").ljust(6, "0")
         is_fraction = micros.strip("0") != ""
-        read = (
-            int(second) + int(micros) / 1_000_000,
-            f":{second}.{micros}Z" if is_fraction else f":{second}Z",
-            has_fraction(text),
-            self._utc if offset else self._local,
-        )
-        if len(self._seconds) > _MAX_TIMES:
-            self._seconds.clear()
-        self._seconds[text] = read
+        minutes = self._utc if offset else self._local
+        read = int(micros) / 1_000_000, f".{micros}Z" if is_fraction else "Z", has_fraction(text), minutes
+        if len(self._ends) > _MAX_TIMES:
+            self._ends.clear()
+        self._ends[text] = read
         return read
 
     def _read_minute(self, text: str, minutes: dict[str, tuple[int, str]]) -> tuple[int, str]:
         if not _MINUTE.fullmatch(text):
             raise ValueError("the minute is unusual")
-        at = self.read(text + (":00Z" if minutes is self._utc else ":00"))
-        if at is None or at.second or at.microsecond:
-            raise ValueError("the minute does not begin at one of UTC")
-        read = int(at.timestamp()), format_instant(at)[:16]
+        if minutes is self._utc or self._is_utc:
+            hour, minute = int(text[11:13]), int(text[14:])
+            if hour > _LAST_HOUR or minute > _LAST_MINUTE:
+                raise ValueError("the minute is unusual")
+            read = self._read_day(text[:10]) + hour * 3_600 + minute * 60, f"{text[:10]}T{text[11:]}"
+        else:
+            at = self.read(f"{text}:00")
+            if at is None or at.second or at.microsecond:
+                raise ValueError("the minute does not begin at one of UTC")
+            read = int(at.timestamp()), format_instant(at)[:16]
         if len(minutes) > _MAX_TIMES:
             minutes.clear()
         minutes[text] = read
         return read
+
+    def _read_day(self, text: str) -> int:
+        try:
+            return self._days[text]
+        except KeyError:
+            at = self.read(f"{text} 00:00:00Z")
+            if at is None:
+                raise ValueError("the day is unusual") from None
+            if len(self._days) > _MAX_TIMES:
+                self._days.clear()
+            return self._days.setdefault(text, int(at.timestamp()))
 
 
 def has_fraction(text: str) -> bool:

@@ -14,6 +14,7 @@ from brivionix_billing.tabular import CsvLines, format_csv
 
 __all__ = ["NO_KEYS", "LogPart", "PartBuilder", "RepeatKeys", "plain_text"]
 
+_is_plain_cell: Final = re.compile(r"[0-9A-Za-z][\w.:/@ -]*", re.ASCII).fullmatch
 _is_plain_key: Final = re.compile(r"[0-9A-Za-z][\w.:-]*", re.ASCII).fullmatch
 
 
@@ -54,7 +55,7 @@ class PartBuilder:
     def __init__(self, columns: Columns, unit: str) -> None:
         self._columns, self._unit = columns, unit
         self._formatter = CsvLines()
-        self._amounts: dict[str, tuple[list[Decimal | int], list[Decimal | int]]] = {}
+        self._amounts: dict[str, list[tuple[Decimal | int, Decimal | int]]] = {}
         """By cause, the amounts of rows that match by known prices: theirs and ours."""
         self._part = part = LogPart([], [], [], {}, Totals(), [])
         self._add_line, self._add_request, self._add_call = part.lines.append, part.requests.append, part.calls.append
@@ -76,11 +77,9 @@ class PartBuilder:
         if not _is_plain_key(request):
             raise ValueError("the key of the row is unusual")
         try:
-            theirs, ours = self._amounts[cause]
+            self._amounts[cause].append(amounts)
         except KeyError:
-            theirs, ours = self._amounts[cause] = [], []
-        theirs.append(amounts[0])
-        ours.append(amounts[1])
+            self._amounts[cause] = [amounts]
         self._add_line(f"{request},matched,{cause},{texts},{self._unit},{details}\n")
         self._add_request(request)
         self._add_call(call)
@@ -108,7 +107,8 @@ class PartBuilder:
 
     def finish(self) -> LogPart:
         """Return the part."""
-        for cause, (theirs, ours) in self._amounts.items():
+        for cause, amounts in self._amounts.items():
+            theirs, ours = zip(*amounts, strict=True)
             totals = len(theirs), _sum(theirs), _sum(ours)
             self._part.sums.setdefault((State.MATCHED, cause), Totals()).add(*totals)
             self._part.counted.add(*totals)
@@ -133,4 +133,6 @@ def plain_text(text: str) -> str:
     """Return a text as a cell of CSV. Raises ``TypeError`` for another type."""
     if type(text) is not str:
         raise TypeError("the cell is no text")
+    if _is_plain_cell(text):
+        return text
     return format_csv([{"": text}]).split("\n", 1)[1].rstrip("\n") if text else ""  # alone in its row, it is quoted

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from fractions import Fraction
-from operator import itemgetter
+from operator import itemgetter, mul
 from typing import Any, Final, NamedTuple
 
 from brivionix_billing.errors import BillingError
@@ -37,7 +37,7 @@ _PRICE_KEYS: Final = (
 _ADMIN_KEYS: Final = frozenset({"quota_saturation", "local_count_tokens", "billing_model", "service_tier"})
 """Keys of ``admin_info`` on which the result depends, if their values are not empty."""
 _PAID_KEYS: Final = frozenset({"wallet_quota_deducted", "subscription_consumed"})
-_LISTS: Final = frozenset({"tool_surcharges", "request_rules"})
+_LISTS: Final = frozenset({"tool_surcharges", "request_rules", "task_id"})
 _SPECIAL: Final = frozenset(
     {
         *("pre_consumed", "actual_quota", "quota_delta", "other_ratios", "billing_tokens"),
@@ -68,8 +68,10 @@ class Shape(NamedTuple):
     """Whether all tokens are input, cached input and output."""
     is_paid_otherwise: bool
     """Whether figures of a subscription are stated."""
+    has_admin: bool
+    """Whether there is something for administrators."""
     has_lists: bool
-    """Whether tools or request rules are stated."""
+    """Whether tools, request rules or a task are stated."""
     prices: Callable[[Mapping[str, Any]], tuple[object, ...]]
     """Return the values on which the price of a token or call depends."""
 
@@ -95,24 +97,26 @@ class KnownRatios:
 
         May raise ``KeyError``, ``TypeError`` and other errors of unusual rows.
         """
-        if row["type"] != CONSUME or not self._is_usable or "service_tier" in row:
+        shape = self._shapes.get(keys := tuple(other)) or self._shape(keys)
+        if shape.is_special or row["type"] != CONSUME or not self._is_usable or "service_tier" in row:
             return None
-        admin = other.get("admin_info")
-        if admin and not _ADMIN_KEYS.isdisjoint(admin) and any(map(admin.get, _ADMIN_KEYS)):
-            return None
+        if shape.has_admin:
+            admin = other["admin_info"]
+            if admin and not _ADMIN_KEYS.isdisjoint(admin) and any(map(admin.get, _ADMIN_KEYS)):
+                return None
         if self._user_ratios:
             own = self._user_ratios.get((row["username"], row["group"]))
             if own is not None and own != other.get("user_group_ratio"):
                 return None
-        found = self._measure(row, other)
+        found = self._measure(row, other, shape)
         if found is None:
             return None
         key, quantities, total_input = found
         terms = self._prices.find(key, row["created_at"], total_input)
         if terms is None:
             return None
-        total, scale = terms.total(quantities), terms.scale
-        whole, rest = divmod(total, scale)
+        scale = terms.scale
+        whole, rest = divmod(sum(map(mul, quantities, terms.prices), terms.constant), scale)
         if self._is_noisy and rest + rest == scale:
             return None
         if self._is_default:
@@ -137,18 +141,16 @@ class KnownRatios:
             not names.isdisjoint(_SPECIAL),
             is_text,
             not names.isdisjoint(_PAID_KEYS),
+            "admin_info" in names,
             not names.isdisjoint(_LISTS),
             itemgetter(*priced, priced[-1]) if priced else _nothing,  # two keys or more, so that it returns a tuple
         )
         return shape
 
     def _measure(
-        self, row: Mapping[str, Any], other: Mapping[str, Any]
+        self, row: Mapping[str, Any], other: Mapping[str, Any], shape: Shape
     ) -> tuple[tuple[object, ...], tuple[int, ...], int] | None:
         """Return the key of the prices of a row, its quantities, and its input tokens."""
-        shape = self._shapes.get(keys := tuple(other)) or self._shape(keys)
-        if shape.is_special:
-            return None
         if (shape.is_paid_otherwise or other.get("billing_source", "wallet") != "wallet") and (
             subscription_problem(other, row["quota"])
         ):
@@ -158,7 +160,7 @@ class KnownRatios:
             if not (type(total) is type(cached) is type(output) is int and 0 <= cached <= total and output >= 0):
                 return None
             counts: tuple[int, ...] = (total - cached, cached, output)
-            kinds: tuple[bool, ...] = (cached == total, cached == 0, output == 0)
+            kinds: object = (cached == total) + 2 * (cached == 0) + 4 * (output == 0)
         else:
             try:
                 found, total = read_quantities(row, other)
@@ -166,13 +168,14 @@ class KnownRatios:
                 return None
             counts = tuple(found.values())
             kinds = (*map(bool, counts), bool(other.get("cache_creation_tokens_5m")), bool(total))
-        if "task_id" in other and not other["task_id"]:
-            return None
         prices = shape.prices(other)
-        # With their types: 1 and True are equal, but only one of them is a price.
-        key: tuple[object, ...] = (row["model_name"], row["group"], shape.kind, kinds, prices, *map(type, prices))
+        key: tuple[object, ...] = row["model_name"], row["group"], shape.kind, kinds, prices
+        if "true" in row["other"] or "false" in row["other"]:
+            key += tuple(map(type, prices))  # 1 and True are equal, but only one of them is a price
         if shape.has_lists:
             tools, rules = other.get("tool_surcharges"), other.get("request_rules")
+            if "task_id" in other and not other["task_id"]:
+                return None
             if tools:
                 key += (repr([(tool["name"], tool["price"]) for tool in tools]),)
                 used = [tool["count"] for tool in tools]
@@ -186,7 +189,8 @@ class KnownRatios:
     def remember(self, row: Mapping[str, Any], other: Mapping[str, Any]) -> None:
         """Keep the prices of a charge that was found right."""
         try:
-            found = self._measure(row, other)
+            shape = self._shape(tuple(other))
+            found = None if shape.is_special else self._measure(row, other, shape)
             terms = None if found is None else self._terms(row, other)
             if found is not None and terms is not None:
                 self._prices.keep(found[0], terms)

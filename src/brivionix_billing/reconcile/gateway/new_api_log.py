@@ -43,9 +43,9 @@ from brivionix_billing.reconcile.rows import NO_CAUSE, State
 __all__ = ["reconcile_new_api"]
 
 _EPOCH: Final = date(1970, 1, 1)
-_MINUTES: Final = tuple(f"{hour:02d}:{minute:02d}:" for hour in range(24) for minute in range(60))
-_SECONDS: Final = tuple(f"{second:02d}Z," for second in range(60))
-"""The minutes of a day and the seconds of a minute. A table of all seconds of a day does not fit the cache."""
+_HOUR: Final = 3_600
+_SECONDS: Final = tuple(f"{minute:02d}:{second:02d}Z," for minute in range(60) for second in range(60))
+"""The seconds of an hour. A table of all seconds of a day does not fit the cache."""
 
 
 def reconcile_new_api(
@@ -137,7 +137,7 @@ class _NewApiLog:
     def __init__(self, checker: NewApiChecker, place: str) -> None:
         self._checker, self._place = checker, place
         self._known = KnownRatios(checker)
-        self._days: dict[int, str] = {}
+        self._hours: dict[int, str] = {}
         self._names: dict[tuple[str, str, str], str] = {}
         """Account, model and group -> their cells."""
 
@@ -159,17 +159,17 @@ class _NewApiLog:
 
     def _details(self, row: Mapping[str, Any]) -> str:
         """Return the cells of the details of a row. Raises ``KeyError`` or ``TypeError`` for an unusual one."""
-        day, second = divmod(row["created_at"], 86_400)
-        minute, second = divmod(second, 60)
+        hour, second = divmod(row["created_at"], _HOUR)
         log_id, names = row["id"], (row["username"], row["model_name"], row["group"])
         if type(log_id) is not int or not names[0]:
             raise TypeError("the row is named otherwise")
         try:
-            start, cells = self._days[day], self._names[names]
+            start, cells = self._hours[hour], self._names[names]
         except KeyError:
-            start = self._days[day] = f"{_EPOCH + timedelta(day)}T"
+            day, hour_of_day = divmod(hour, 24)
+            start = self._hours[hour] = f"{_EPOCH + timedelta(day)}T{hour_of_day:02d}:"
             cells = self._names[names] = "".join(f"{plain_text(name)}," for name in names)
-        return f"{log_id},{start}{_MINUTES[minute]}{_SECONDS[second]}{cells}"
+        return f"{log_id},{start}{_SECONDS[second]}{cells}"
 
     def check(self, row: Mapping[str, Any], part: PartBuilder) -> None:
         """Check a row in full, add it, and keep its prices if it is right.
