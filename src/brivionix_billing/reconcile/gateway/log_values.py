@@ -15,6 +15,7 @@ __all__ = ["fingerprint", "parse_object", "parse_row", "sum_products", "to_fract
 
 _MAX_NUMBER_LENGTH: Final = 400
 _MAX_EXPONENT: Final = 400
+_NUMBER_TYPES: Final = frozenset({int, float, str})
 
 
 def parse_row(raw: RawRow, place: str) -> Mapping[str, Any]:
@@ -46,13 +47,15 @@ def parse_object(value: object) -> dict[str, Any]:
 
 def to_fraction(value: object) -> Fraction | None:
     """Return the exact value of a JSON number as it is written; ``None`` if it is no finite number."""
-    if isinstance(value, int) and not isinstance(value, bool):
+    # The same numbers, such as ratios, are on most rows.
+    return _parse_number(value) if type(value) in _NUMBER_TYPES else None
+
+
+@lru_cache(maxsize=4096, typed=True)
+def _parse_number(value: float | str) -> Fraction | None:
+    if type(value) is int:
         return Fraction(value)
-    return _parse_number(str(value)) if isinstance(value, float | str) else None
-
-
-@lru_cache(maxsize=4096)
-def _parse_number(text: str) -> Fraction | None:
+    text = str(value)
     _, marker, exponent = text.lower().partition("e")
     try:
         # Without a limit, the number 1e999999999 takes all memory. A float has at most 309 digits.

@@ -36,6 +36,7 @@ _TOOL_METERS: Final = {
 _SERVICE_TIER: Final = re.compile(r"service_tier\W+(?:==\W*)?[\"']?(\w+)", re.ASCII)
 _MAX_TIME: Final = 253_402_300_799
 """The last second of the year 9999."""
+_MAX_DURATION: Final = 86_400
 _CACHE_COUNTS: Final = ("cache_tokens", "cache_creation_tokens_5m", "cache_creation_tokens_1h", "cache_creation_tokens")
 
 
@@ -80,9 +81,8 @@ _ZERO: Final = Fraction(0)
 
 def read_call(row: Mapping[str, Any], other: Mapping[str, Any], quota_per_unit: int) -> Call:
     """Return what a row states. Raises :class:`ContradictionError` for counts that cannot be true."""
-    at = datetime.fromtimestamp(min(max(int(to_fraction(row.get("created_at")) or 0), 0), _MAX_TIME), UTC)
-    seconds = to_fraction(row.get("use_time")) or _ZERO
-    start = at - timedelta(seconds=min(max(int(seconds), 0), 86_400))
+    at = datetime.fromtimestamp(_limit(row.get("created_at"), _MAX_TIME), UTC)
+    start = at - timedelta(seconds=_limit(row.get("use_time"), _MAX_DURATION))
     user = to_fraction(other.get("user_group_ratio"))
     quantities, total = read_quantities(row, other)
     call = Call(
@@ -108,6 +108,12 @@ def read_call(row: Mapping[str, Any], other: Mapping[str, Any], quota_per_unit: 
         call.parts = [Part("request", 1, _ratio(other, "model_price", _ZERO) * quota_per_unit)]
         call.factor = _factor(other)
     return call
+
+
+def _limit(value: object, highest: int) -> int:
+    """Return a number of seconds, at least 0 and at most ``highest``."""
+    number = value if type(value) is int else int(to_fraction(value) or 0)
+    return min(max(number, 0), highest)
 
 
 def _mode(other: Mapping[str, Any]) -> str:

@@ -72,6 +72,8 @@ def read_quota(row: Mapping[str, Any]) -> int | None:
     kind, quota = row.get("type"), row.get("quota")
     if kind not in (CONSUME, REFUND):
         return 0
+    if type(quota) is int:
+        return quota if kind == CONSUME else -abs(quota)
     number = to_fraction(quota)
     if number is None or number.denominator != 1:
         return None
