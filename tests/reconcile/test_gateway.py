@@ -372,19 +372,19 @@ def test_fast_parsers_read_json_as_json_does(start: str, text: str, end: str) ->
 class InlinePool:
     """A pool of processes that compares each range by itself, with everything passed as between processes."""
 
-    def __init__(self, workers: int, context: object, start: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-        self._start, self._arguments = start, pickle.dumps(arguments)
+    def __init__(self, workers: int, context: object) -> None:
+        pass
 
     def __enter__(self) -> InlinePool:
         return self
 
     def __exit__(self, *error: object) -> None:
-        comparing._worker = None
+        comparing._gateway = None
 
     def submit(self, run: Callable[..., Any], *arguments: int) -> Future[Any]:
-        self._start(*pickle.loads(self._arguments))
+        comparing._gateway = None
         future: Future[Any] = Future()
-        future.set_result(pickle.loads(pickle.dumps(run(*arguments))))
+        future.set_result(pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(run))(*arguments))))
         return future
 
 

@@ -2,9 +2,9 @@
 
 ``reading`` yields the rows of a log, and ``comparing`` compares them: those with ``known_prices`` at once, all others
 by the full check of their gateway. ``merging`` joins the parts of a log, and finds repeated rows. ``offers`` says what
-the price file asks for a row. Of each gateway, ``*_log`` or
-``litellm`` runs the whole, ``*_row`` and ``*_reading`` say what a row states, ``*_known`` prices the usual rows, and
-``alternatives`` and ``litellm_causes`` find the cause of a difference by recomputing.
+the price file asks for a row. Of each gateway, ``*_log`` or ``litellm`` runs the whole, ``*_row`` and ``*_reading`` say
+what a row states, ``*_known`` prices the usual rows, and ``price_causes``, ``quota_causes`` and ``litellm_causes`` find
+the cause of a difference by recomputing.
 """
 
 from brivionix_billing.reconcile.gateway.litellm import reconcile_litellm

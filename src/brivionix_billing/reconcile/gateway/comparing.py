@@ -10,9 +10,11 @@ found when the parts are joined, in the order of the log.
 from __future__ import annotations
 
 import json
+import pickle
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -22,9 +24,9 @@ from brivionix_billing.reconcile.gateway.reading import LogSource, RawRow, read_
 from brivionix_billing.reconcile.rows import Columns
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor, Future
+    from concurrent.futures import Executor
 
-__all__ = ["UNUSUAL", "Gateway", "compare_log", "parse_fast", "scan_json"]
+__all__ = ["UNUSUAL", "Gateway", "comparing_log", "parse_fast", "scan_json"]
 
 _ROWS: Final = 2_000
 """Rows that are compared together."""
@@ -85,25 +87,28 @@ UNUSUAL: Final = (KeyError, TypeError, ValueError, AttributeError, StopIteration
 """Errors of rows with missing keys or unusual values, which are checked in full."""
 
 
-@contextmanager
-def compare_log(source: LogSource, make_gateway: Callable[[], Gateway], workers: int) -> Iterator[Iterator[LogPart]]:
-    """Yield an iterator of the parts of a log in order.
+Compare = Callable[[Callable[[], Gateway]], Iterator[LogPart]]
+"""Begins to compare a log, with a new gateway for each process, and returns an iterator of its parts in order."""
 
-    ``workers`` is a number of processes that compare them, if the log is a file of lines; with 0, this process does.
-    They start at once.
+
+@contextmanager
+def comparing_log(source: LogSource, workers: int) -> Iterator[Compare]:
+    """Yield a function that compares a log.
+
+    ``workers`` is a number of processes that do it, if the log is a file of lines; with 0, this process does. They
+    start at once, which takes some time.
     """
     if not workers or source.path is None:
-        yield _compare_here(source.rows(), make_gateway())
+        yield lambda make_gateway: _compare_here(source.rows(), make_gateway())
         return
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
     # "spawn" starts clean processes: a fork of a process with threads can hang.
-    with ProcessPoolExecutor(workers, get_context("spawn"), _init_worker, (source.path, make_gateway)) as pool:
-        ranges = source.ranges(_BYTES)
-        # Two parts for each process: it never waits, and few parts are kept in memory.
-        pending = deque(pool.submit(_compare_range, *each) for each in islice(ranges, 2 * workers))
-        yield _compare_there(pool, pending, ranges)
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        for _ in range(workers):
+            pool.submit(_start_worker)
+        yield partial(_compare_there, source, source.path, pool, workers)
 
 
 def _compare_here(rows: Iterator[RawRow], gateway: Gateway) -> Iterator[LogPart]:
@@ -112,12 +117,20 @@ def _compare_here(rows: Iterator[RawRow], gateway: Gateway) -> Iterator[LogPart]
 
 
 def _compare_there(
-    pool: Executor, pending: deque[Future[LogPart]], ranges: Iterator[tuple[int, int]]
+    source: LogSource, path: str, pool: Executor, workers: int, make_gateway: Callable[[], Gateway]
 ) -> Iterator[LogPart]:
-    while pending:
-        part = pending.popleft().result()
-        pending.extend(pool.submit(_compare_range, *each) for each in islice(ranges, 1))
-        yield part
+    compare = partial(_compare_range, path, pickle.dumps(make_gateway))
+    ranges = source.ranges(_BYTES)
+    # Two parts for each process: it never waits, and few parts are kept in memory.
+    pending = deque(pool.submit(compare, *each) for each in islice(ranges, 2 * workers))
+
+    def parts() -> Iterator[LogPart]:
+        while pending:
+            part = pending.popleft().result()
+            pending.extend(pool.submit(compare, *each) for each in islice(ranges, 1))
+            yield part
+
+    return parts()
 
 
 def _compare_rows(rows: Iterable[RawRow], gateway: Gateway) -> LogPart:
@@ -134,17 +147,16 @@ def _compare_rows(rows: Iterable[RawRow], gateway: Gateway) -> LogPart:
     return part.finish()
 
 
-_worker: tuple[str, Gateway] | None = None
-"""The log of a worker process, and what compares its rows."""
+_gateway: tuple[bytes, Gateway] | None = None
+"""What a worker process compares rows with, and what it was made from."""
 
 
-def _init_worker(path: str, make_gateway: Callable[[], Gateway]) -> None:
-    global _worker
-    _worker = path, make_gateway()
+def _start_worker() -> None:
+    """Do nothing: a process has imported this module before."""
 
 
-def _compare_range(start: int, end: int) -> LogPart:
-    if _worker is None:
-        raise RuntimeError("the worker process was not initialized by _init_worker")
-    path, gateway = _worker
-    return _compare_rows(read_range(path, start, end), gateway)
+def _compare_range(path: str, make_gateway: bytes, start: int, end: int) -> LogPart:
+    global _gateway
+    if _gateway is None or _gateway[0] != make_gateway:
+        _gateway = make_gateway, pickle.loads(make_gateway)()  # noqa: S301  # it comes from the process that started this one
+    return _compare_rows(read_range(path, start, end), _gateway[1])

@@ -19,7 +19,7 @@ from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating import Charge
 from brivionix_billing.reconcile.gateway.causes import Verdict, cause_of_error
-from brivionix_billing.reconcile.gateway.comparing import compare_log
+from brivionix_billing.reconcile.gateway.comparing import comparing_log
 from brivionix_billing.reconcile.gateway.litellm_causes import Search
 from brivionix_billing.reconcile.gateway.litellm_known import NOISE, NOISE_TEXT, KnownCallers, is_noise
 from brivionix_billing.reconcile.gateway.litellm_row import (
@@ -82,11 +82,10 @@ def reconcile_litellm(
         settings={"group": group},
     )
     make_log = partial(_LiteLlmLog, book, group, zone, source.place)
-    with ResultWriter(Path(folder), rule, _COLUMNS, format) as writer:
+    with comparing_log(source, workers) as compare, ResultWriter(Path(folder), rule, _COLUMNS, format) as writer:
         merger = PartMerger(writer, _unit(book), _describe_repeated)
-        with compare_log(source, make_log, workers) as parts:
-            for part in parts:
-                merger.add(part)
+        for part in compare(make_log):
+            merger.add(part)
         return writer.finish([source.input()], book.digest)
 
 

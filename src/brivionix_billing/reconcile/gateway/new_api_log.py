@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.reconcile.gateway.causes import Verdict
-from brivionix_billing.reconcile.gateway.comparing import compare_log, parse_fast
+from brivionix_billing.reconcile.gateway.comparing import comparing_log, parse_fast
 from brivionix_billing.reconcile.gateway.log_part import LogPart, PartBuilder, plain_text
 from brivionix_billing.reconcile.gateway.merging import PartMerger
 from brivionix_billing.reconcile.gateway.new_api import (
@@ -68,29 +68,29 @@ def reconcile_new_api(
 
     Raises ``file_unreadable`` for a row that is not JSON.
     """
-    agreements, method = learn(source, quota_per_unit)
-    if user_ratios is not None:
-        agreements = _stated_agreements(user_ratios)
-    rule = Rule(
-        "gateway new-api",
-        "log",
-        "price file",
-        (Key(("request_id",)), Key(("upstream_request_id", "user_id", "model_name", "tokens")), Key(("log_id",))),
-        settings={
-            "quota_per_unit": quota_per_unit,
-            "rounding": str(method),
-            "user_group_ratios": _describe(agreements),
-        },
-    )
-    with ResultWriter(Path(folder), rule, COLUMNS, format) as writer:
-        make_log = partial(_open_log, book, quota_per_unit, method, agreements, source.place)
-        with compare_log(source, make_log, workers) as parts:
-            refunds = Refunds(find_refunded(source))  # while the processes start
+    with comparing_log(source, workers) as compare:
+        agreements, method = learn(source, quota_per_unit)  # while the processes start
+        if user_ratios is not None:
+            agreements = _stated_agreements(user_ratios)
+        rule = Rule(
+            "gateway new-api",
+            "log",
+            "price file",
+            (Key(("request_id",)), Key(("upstream_request_id", "user_id", "model_name", "tokens")), Key(("log_id",))),
+            settings={
+                "quota_per_unit": quota_per_unit,
+                "rounding": str(method),
+                "user_group_ratios": _describe(agreements),
+            },
+        )
+        with ResultWriter(Path(folder), rule, COLUMNS, format) as writer:
+            parts = compare(partial(_open_log, book, quota_per_unit, method, agreements, source.place))
+            refunds = Refunds(find_refunded(source))
             merger = PartMerger(writer, UNIT, describe_repeated, refunds.amend)
             for part in parts:
                 merger.add(part)
-        merger.add(_check_waiting(refunds, merger))
-        return writer.finish([source.input()], book.digest, _notes(method, agreements))
+            merger.add(_check_waiting(refunds, merger))
+            return writer.finish([source.input()], book.digest, _notes(method, agreements))
 
 
 def _open_log(
