@@ -693,3 +693,11 @@ def test_rows_of_another_month_are_counted_and_not_compared(tmp_path: Path, sour
     assert any("3 rows are not in" in note and "from 2026-09-30 to 2027-01-01" in note for note in summary["notes"])
     main(arguments)
     assert (tmp_path / "out" / "summary.json").read_bytes() == text
+
+
+@pytest.mark.parametrize("run", [reconcile_new_api, reconcile_litellm])
+def test_own_usage_is_no_log(tmp_path: Path, run: Callable[..., Result]) -> None:
+    """The usage file of this library is named as what it is, with the commands that read it."""
+    log = write_log(tmp_path / "log.jsonl", [{"request_id": "r", "account": "acme", "model": "mini", "usage": {}}])
+    with pytest.raises(BillingError, match=r"is usage of this library, .*'invoice', .*'reconcile provider --usage'"):
+        run(file_source(str(log)), BOOK, tmp_path / "out")

@@ -9,7 +9,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from brivionix_billing.errors import BillingError
+from brivionix_billing.reconcile.gateway.log_values import missing_columns
 from brivionix_billing.times import format_instant
 from brivionix_billing.usage import Usage
 
@@ -67,9 +67,7 @@ def read_spend(row: Mapping[str, Any], place: str) -> Decimal | None:
     Raises ``file_unreadable`` if the log has no such column.
     """
     if "spend" not in row:
-        raise BillingError(
-            "file_unreadable", f"the log {place} has a row without spend; export all columns of the spend log"
-        )
+        raise missing_columns(row, place, "has a row without spend; export all columns of the spend log")
     value = row["spend"]
     if value is None or value == "":
         return Decimal(0)

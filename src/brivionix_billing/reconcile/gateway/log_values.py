@@ -11,7 +11,7 @@ from typing import Any, Final
 from brivionix_billing.errors import BillingError
 from brivionix_billing.reconcile.gateway.reading import RawRow
 
-__all__ = ["fingerprint", "parse_object", "parse_row", "sum_products", "to_fraction"]
+__all__ = ["fingerprint", "missing_columns", "parse_object", "parse_row", "sum_products", "to_fraction"]
 
 _MAX_NUMBER_LENGTH: Final = 400
 _MAX_EXPONENT: Final = 400
@@ -33,6 +33,16 @@ def parse_row(raw: RawRow, place: str) -> Mapping[str, Any]:
 
 def _unreadable(place: str, problem: str) -> BillingError:
     return BillingError("file_unreadable", f"the log {place} has a row that is not valid JSON: {problem}")
+
+
+def missing_columns(row: Mapping[str, Any], place: str, problem: str) -> BillingError:
+    """Return the error of a row without the columns that every row has. ``place`` is the name of the log."""
+    if "usage" in row and "account" in row:
+        problem = (
+            "is usage of this library, not the log of a gateway; bill it with 'invoice', or compare a provider's "
+            "report with it by 'reconcile provider --usage'"
+        )
+    return BillingError("file_unreadable", f"the log {place} {problem}")
 
 
 def parse_object(value: object) -> dict[str, Any]:

@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Any, Final
 
-from brivionix_billing.errors import BillingError
-from brivionix_billing.reconcile.gateway.log_values import parse_object, parse_row, to_fraction
+from brivionix_billing.reconcile.gateway.log_values import missing_columns, parse_object, parse_row, to_fraction
 from brivionix_billing.reconcile.gateway.reading import RawRow
 from brivionix_billing.times import format_instant
 
@@ -42,10 +41,7 @@ def read_row(raw: RawRow, place: str) -> Mapping[str, Any]:
     """
     row = parse_row(raw, place)
     if "type" not in row or "quota" not in row:
-        raise BillingError(
-            "file_unreadable",
-            f"the log {place} has a row without type and quota; export all columns of new-api's logs",
-        )
+        raise missing_columns(row, place, "has a row without type and quota; export all columns of new-api's logs")
     if type(row["type"]) is int:
         return row
     return {**row, **{name: _integer(row[name]) for name in _NUMBERS if name in row}}
