@@ -44,7 +44,16 @@ from brivionix_billing import PriceBook
 from brivionix_billing.ledger import Ledger
 from gateway import CHAT, MODEL, ROOT, free_port, serving
 
-ATTACKERS: Final = 16
+_KINDS: Final = (
+    *("poor",) * 3,
+    *("text",) * 3,
+    *("keys",) * 2,
+    *("values",) * 2,
+    *("headers",) * 3,
+    *("streams",) * 3,
+)
+"""The attackers, by kind."""
+ATTACKERS: Final = len(_KINDS)
 REQUIRED: Final = 3
 """Allowed multiple of the p99 without an attack."""
 HEALTH_SECONDS: Final = 0.2
@@ -123,18 +132,26 @@ async def _unread_stream(port: int, secret: str) -> None:
         writer.close()
 
 
-def attack(port: int, secrets: list[str], poor: str, is_attacking: Any, *, is_idle: bool) -> None:
-    """Attack while the event is set, until the process is terminated. An idle process only uses what others leave."""
+def attack(
+    port: int, secrets: list[str], poor: str, is_attacking: Any, *, is_idle: bool, only: str | None = None
+) -> None:
+    """Attack while the event is set, until the process is terminated. An idle process only uses what others leave.
+
+    ``only`` is the kind of those that attack; ``None``: all do.
+    """
     if is_idle:
         _become_idle()
     bodies = _bodies()
-    # The attacks, each with a token of its own.
-    names = ("text", "text", "text", "keys", "keys", "values", "values")
-    kinds: list[Callable[[int, str], Awaitable[None]]] = [partial(_post, body=bodies[name]) for name in names]
-    kinds += [*[_slow_header] * 3, *[_unread_stream] * 3]
-    attacks: list[Callable[[], Awaitable[None]]] = [partial(_post, port, poor, bodies["text"])] * 3
-    attacks += [partial(kind, port, secret) for kind, secret in zip(kinds, secrets, strict=False)]
-    assert len(attacks) == ATTACKERS
+    kinds: dict[str, Callable[[int, str], Awaitable[None]]] = {
+        name: partial(_post, body=body) for name, body in bodies.items()
+    }
+    kinds |= {"poor": kinds["text"], "headers": _slow_header, "streams": _unread_stream}
+    # Each with a token of its own, but for those without Credits.
+    attacks = [
+        partial(kinds[name], port, poor if name == "poor" else secret)
+        for name, secret in zip(_KINDS, secrets, strict=True)
+        if only in (None, name)
+    ]
 
     async def repeat(one: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -220,6 +237,7 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=300, help="requests per round and state")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--attackers", choices=("idle", "normal"), default="idle", help="their priority (idle)")
+    parser.add_argument("--only", choices=sorted(set(_KINDS)), help="attack only with this kind (all)")
     parser.add_argument("--control", choices=("load", "none"), help="instead of attacking: only compute, or nothing")
     arguments = parser.parse_args()
     book, context = PriceBook.load(ROOT / "pricing.yaml"), multiprocessing.get_context("spawn")
@@ -227,7 +245,7 @@ def main() -> int:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         database, now, secrets = str(folder / "ledger.db"), datetime.now(UTC), list[str]()
         with Ledger.open(database, book) as ledger:
-            for number in range(ATTACKERS + 1):
+            for number in range(ATTACKERS + 2):
                 account = f"acct_{number}"
                 ledger.open_account(account, at=now)
                 if number:
@@ -242,8 +260,9 @@ def main() -> int:
         gateway = stack.enter_context(serving(command, port, folder / "gateway.log", GATEWAY_UPSTREAM_KEY="sk-none"))
         is_attacking = context.Event()
         priority = {"is_idle": arguments.attackers == "idle"}
+        options = {**priority, "only": arguments.only}
         attackers = [
-            context.Process(target=attack, args=(port, secrets[1:], secrets[0], is_attacking), kwargs=priority)
+            context.Process(target=attack, args=(port, secrets[1:-1], secrets[0], is_attacking), kwargs=options)
         ]
         if arguments.control is not None:
             count = multiprocessing.cpu_count() if arguments.control == "load" else 0
