@@ -78,6 +78,19 @@ def test_a_stream_is_forwarded_while_it_arrives(content_type: str | None) -> Non
     assert flow.settled() == (EXACT, price(EXACT))
 
 
+@pytest.mark.parametrize("requested", [True, False])
+def test_events_that_arrive_together_are_forwarded_together(requested: bool) -> None:
+    """A provider that sends many events at once makes one part of them, without a usage that was not requested."""
+
+    async def work(flow: Flow) -> list[bytes]:
+        request = STREAMED if requested else {**CHAT, "stream": True}
+        return [part async for part in await flow.forward(request, Answer([b"".join(STREAM)], headers=EVENTS))]
+
+    flow, parts = run(None, work)
+    assert parts == [b"".join(STREAM if requested else [*STREAM[:-2], STREAM[-1]])]
+    assert flow.settled() == (EXACT, price(EXACT))
+
+
 @pytest.mark.parametrize("content_type", ["application/json", "text/plain", "text/event-stream"])
 def test_json_in_the_place_of_a_stream_is_charged(content_type: str) -> None:
     """A provider that ignores ``stream`` is read and charged exactly."""

@@ -1,4 +1,4 @@
-"""The pace of long bodies: a limited rate for all together, in turns of the accounts."""
+"""The pace of long bodies and streams: a limited rate for all together, in turns of the accounts."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from brivionix_billing.gateway import GatewayError, GatewayLimits
+from brivionix_billing.gateway import GatewayError, GatewayLimits, GatewayPolicy
 from brivionix_billing.gateway.intake import read_content
 from brivionix_billing.gateway.limits import InProgress
 from brivionix_billing.gateway.turns import PACED_BYTES, Pace
-from exchange_kit import AT, CHAT, Flow, run
+from exchange_kit import AT, CHAT, EVENTS, Answer, Flow, chat_events, run
 
 SHORT, PART = b" " * (PACED_BYTES - 1), b" " * PACED_BYTES
 STOPPED = 1
@@ -142,3 +142,46 @@ def test_the_gateway_reads_long_bodies_at_the_rate_of_its_limits() -> None:
             await task
 
     run(None, work, limits=GatewayLimits(long_body_bytes_per_second=STOPPED))
+
+
+@pytest.mark.parametrize("size", [PACED_BYTES - 2000, 3 * PACED_BYTES])
+def test_a_long_stream_is_read_at_the_rate(size: int) -> None:
+    """A provider that sends all at once is read on after each part of 64 KiB; a short stream never waits."""
+
+    class Clocked(Pace):
+        async def wait(self, account: str, count: int) -> None:
+            passed.append((account, count))
+
+    passed: list[tuple[str, int]] = []
+    usage = {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11}
+    comment = b":" + b" " * (size - 3) + b"\n\n"
+
+    async def work(flow: Flow) -> bytes:
+        flow.billing.stream_pace = Clocked(1)
+        answer = Answer([comment + b"".join(chat_events(["Hi"], usage))], headers=EVENTS)
+        return b"".join([part async for part in await flow.forward({**CHAT, "stream": True}, answer)])
+
+    flow, forwarded = run(None, work)
+    assert forwarded.startswith(comment)
+    assert flow.settled()[0].output_tokens == 2
+    assert passed == [("acct", PACED_BYTES)] * (size // PACED_BYTES)
+
+
+def test_a_stream_that_waits_for_its_turn_is_settled_when_its_client_leaves() -> None:
+    """The rate is that of the limits, and no wait is longer than a provider is read on."""
+
+    async def work(flow: Flow) -> None:
+        events = chat_events(["Hi"], None)[0] + b": a comment\n\n" * (PACED_BYTES // 4)
+        answer = Answer([events], headers=EVENTS)
+        client = await flow.forward({**CHAT, "stream": True}, answer)
+        size = 0
+        async for part in client:
+            size += len(part)
+            if size >= PACED_BYTES:
+                break
+        await asyncio.sleep(0.01)
+        assert not answer.is_closed
+        await client.aclose()
+
+    flow, _ = run(GatewayPolicy(max_drain_seconds=0), work, limits=GatewayLimits(stream_bytes_per_second=STOPPED))
+    assert flow.settled()[0].estimated

@@ -92,6 +92,7 @@ class GatewayBilling:
         self.long_work = LongWork(book, self.workers)
         self.in_progress = InProgress(limits)
         self._pace = Pace(limits.long_body_bytes_per_second)
+        self.stream_pace = Pace(limits.stream_bytes_per_second)
         self._unresolved: dict[str, tuple[AdmittedRequest, Slot]] = {}
         self._exchanges: dict[asyncio.Task[Any], Exchange] = {}
         self._is_closing = False

@@ -17,6 +17,7 @@ from brivionix_billing.gateway.admission import AdmittedRequest
 from brivionix_billing.gateway.client_errors import RESPONSE_HEADERS, GatewayError, from_provider_error
 from brivionix_billing.gateway.metered_stream import MeteredStream
 from brivionix_billing.gateway.safe_log import describe_body, describe_exception
+from brivionix_billing.gateway.turns import PACED_BYTES
 
 if TYPE_CHECKING:
     from brivionix_billing.gateway.billing import GatewayBilling
@@ -113,7 +114,7 @@ class Exchange:
         self._timer: asyncio.Timeout | None = None
         self._deadline: float | None = None
         """Time of the loop until which the provider is read."""
-        self._drained_bytes = 0
+        self._drained_bytes = self._unpaced_bytes = 0
 
     async def run(self) -> ClientAnswer:
         """Send the request and return the answer. On return it is settled or released, or a task reads the stream."""
@@ -231,9 +232,14 @@ class Exchange:
 
     async def _deliver(self, stream: MeteredStream, piece: bytes) -> None:
         for start in range(0, len(piece), _METERED_BYTES):
-            for part in stream.feed(piece[start : start + _METERED_BYTES]):
-                await self._put(part)
-            if start:
+            part = piece[start : start + _METERED_BYTES]
+            # Together, because each part for the client costs as much as the metering of many events.
+            await self._put(b"".join(stream.feed(part)))
+            self._unpaced_bytes += len(part)
+            if self._unpaced_bytes >= PACED_BYTES:
+                count, self._unpaced_bytes = self._unpaced_bytes, 0
+                await self._billing.stream_pace.wait(self._admitted.token.account, count)
+            elif start:
                 await asyncio.sleep(0)  # other streams are served between two parts of a large piece
         if self._is_left:
             self._drained_bytes += len(piece)

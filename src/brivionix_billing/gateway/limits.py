@@ -45,6 +45,9 @@ class GatewayLimits:
     long_body_bytes_per_second: int = 8 * _MIB
     """Rate at which all bodies together are read beyond their first 64 KiB; accounts take turns. The reading of bodies
     at the speed of a local network would delay short requests of others."""
+    stream_bytes_per_second: int = 8 * _MIB
+    """Rate at which all streams together are read beyond their first 64 KiB; accounts take turns. Models write far more
+    slowly: this is for long streams that arrive at once."""
     max_json_values: int = 200_000
     """Maximum number of values in a JSON body. While they are parsed, Python does nothing else."""
     max_counted_per_account: int = 16

@@ -9,7 +9,7 @@ from typing import Final
 __all__ = ["PACED_BYTES", "Pace", "Turns"]
 
 PACED_BYTES: Final = 64 * 1024
-"""Size of the parts of a body that a :class:`Pace` lets pass, in bytes. A body that is shorter never waits."""
+"""Size of the parts of a body or stream that a :class:`Pace` lets pass, in bytes. What is shorter never waits."""
 
 
 class Turns:
@@ -49,10 +49,11 @@ class Turns:
 
 
 class Pace:
-    """Lets the parts of long bodies pass at a limited rate, in bytes per second for all together; accounts take turns.
+    """Lets the parts of long bodies or streams pass at a limited rate, in bytes per second for all together.
 
-    While a long body arrives at the speed of a local network, the event loop is never idle. Every other thread, and so
-    the ledger with the requests of all customers, then waits for Python's lock, some milliseconds at each statement.
+    Accounts take turns. While a long body arrives at the speed of a local network, the event loop is never idle. Every
+    other thread, and so the ledger with the requests of all customers, then waits for Python's lock, some milliseconds
+    at each statement.
     """
 
     def __init__(self, bytes_per_second: int) -> None:
