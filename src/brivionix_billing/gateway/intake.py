@@ -64,23 +64,26 @@ async def _read_pieces(
     require_credits: Callable[[], Awaitable[None]],
     wait_pace: Callable[[int], Awaitable[None]],
 ) -> bytes:
-    body = bytearray()
+    parts, part = list[bytes](), bytearray()  # of which the last one is not complete
+    size = 0
     is_checked = False
-    paced = 0
     loop = asyncio.get_running_loop()
     end = loop.time() + seconds
     try:
         async with asyncio.timeout_at(end) as timer:
             async for piece in pieces:
-                body += piece
-                if len(body) > max_bytes:
+                size += len(piece)
+                if size > max_bytes:
                     raise too_large(max_bytes)
                 slot.add_bytes(len(piece))
-                if not is_checked and len(body) > INLINE_BYTES:
+                part += piece
+                if not is_checked and size > INLINE_BYTES:
                     await require_credits()
                     is_checked = True
-                if len(body) - paced >= PACED_BYTES:
-                    count, paced = len(body) - paced, len(body)
+                if len(part) >= PACED_BYTES:
+                    count = len(part)
+                    parts.append(bytes(part))
+                    part.clear()
                     since = loop.time()
                     timer.reschedule(None)  # while the body waits for those of others, its client is not slow
                     await wait_pace(count)
@@ -88,7 +91,7 @@ async def _read_pieces(
                     timer.reschedule(end)
     except TimeoutError:
         raise GatewayError(408, "request_too_slow", "The request took too long to arrive.") from None
-    return bytes(body)
+    return b"".join([*parts, bytes(part)])  # which leaves Python's lock to others, if it takes a while
 
 
 def too_large(max_bytes: int) -> GatewayError:
