@@ -6,14 +6,16 @@ the others.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
-__all__ = ["RootBuilder", "inclusion_proof", "leaf_hash", "root_from_proof", "merkle_root"]
+__all__ = ["RootBuilder", "extend_trees", "hash_pairs", "inclusion_proof", "leaf_hash", "merkle_root"]
+__all__ += ["root_from_proof"]
 
 _HASH_BYTES: Final = 32
-_MAX_HEIGHT: Final = 16
+_MAX_HEIGHT: Final = 18
 """Bounds how much of a tree is copied at once."""
 
 
@@ -50,22 +52,9 @@ class RootBuilder:
 
     def extend_packed(self, leaves: bytes) -> None:
         """Append leaf hashes that follow one another without a gap, 32 bytes each. Faster than :meth:`extend`."""
-        start, count = 0, len(leaves) // _HASH_BYTES
-        while start < count:
-            # The largest perfect tree that can follow: its size divides that of the tree so far.
-            height = min((count - start).bit_length() - 1, _MAX_HEIGHT)
-            if self.size:
-                height = min(height, (self.size & -self.size).bit_length() - 1)
-            end = start + (1 << height)
-            level = leaves[start * _HASH_BYTES : end * _HASH_BYTES]
-            for _ in range(height):
-                level = b"".join(
-                    [sha256(b"\1" + level[i : i + 64]).digest() for i in range(0, len(level), 2 * _HASH_BYTES)]
-                )
-            self._append(level, height)
-            start = end
+        extend_trees([(self, leaves)])
 
-    def _append(self, node: bytes, height: int) -> None:
+    def append_tree(self, node: bytes, height: int) -> None:
         """Append the root of a perfect tree of 2^height leaves, by which the size so far is divisible."""
         # One peak per bit of the size: a new tree carries upwards like adding to a binary number.
         count = self.size >> height
@@ -83,6 +72,52 @@ class RootBuilder:
         for peak in reversed(self._peaks[:-1]):
             root = _node(peak, root)
         return root
+
+
+def hash_pairs(packed: bytes) -> bytes:
+    """Return the nodes above pairs of nodes, packed like them: each follows the one before without a gap."""
+    return b"".join([sha256(b"\1" + packed[start : start + 64]).digest() for start in range(0, len(packed), 64)])
+
+
+def extend_trees(parts: Iterable[tuple[RootBuilder, bytes]], hash_pairs: Callable[[bytes], bytes] = hash_pairs) -> None:
+    """Append packed leaf hashes to several trees. Each is named once.
+
+    ``hash_pairs`` is called once per level for all trees together, so that an engine can compute many nodes at a time.
+    """
+    perfect = [_PerfectTree(*part) for builder, leaves in parts for part in _split_leaves(builder, leaves)]
+    for done in range(_MAX_HEIGHT):
+        growing = [tree for tree in perfect if tree.height > done]
+        if not growing:
+            break
+        nodes, start = hash_pairs(b"".join([tree.level for tree in growing])), 0
+        for tree in growing:
+            end = start + len(tree.level) // 2
+            tree.level, start = nodes[start:end], end
+    for tree in perfect:
+        tree.builder.append_tree(tree.level, tree.height)
+
+
+@dataclass(slots=True)
+class _PerfectTree:
+    """A perfect tree that is appended to another one."""
+
+    builder: RootBuilder
+    level: bytes
+    """The nodes of the highest level that is known, packed. At first, the leaves."""
+    height: int
+
+
+def _split_leaves(builder: RootBuilder, leaves: bytes) -> Iterator[tuple[RootBuilder, bytes, int]]:
+    """Yield the leaves of perfect trees that can follow a tree one after the other, with their heights."""
+    start, count, size = 0, len(leaves) // _HASH_BYTES, builder.size
+    while start < count:
+        # The largest perfect tree that can follow: its size divides that of the tree so far.
+        height = min((count - start).bit_length() - 1, _MAX_HEIGHT)
+        if size:
+            height = min(height, (size & -size).bit_length() - 1)
+        end = start + (1 << height)
+        yield builder, leaves[start * _HASH_BYTES : end * _HASH_BYTES], height
+        start, size = end, size + (1 << height)
 
 
 def merkle_root(leaves: Sequence[bytes]) -> bytes:

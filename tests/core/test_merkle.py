@@ -5,9 +5,19 @@ from __future__ import annotations
 from hashlib import sha256
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import bill_oracle
-from brivionix_billing.merkle import RootBuilder, inclusion_proof, leaf_hash, merkle_root, root_from_proof
+from brivionix_billing.merkle import (
+    RootBuilder,
+    extend_trees,
+    hash_pairs,
+    inclusion_proof,
+    leaf_hash,
+    merkle_root,
+    root_from_proof,
+)
 
 SIZES = range(1, 41)
 
@@ -117,3 +127,22 @@ def test_a_node_hash_differs_from_a_leaf_hash() -> None:
     """Two leaf hashes hashed as the data of one leaf differ from the hash of their node."""
     left, right = leaves(2)
     assert leaf_hash(left + right) != merkle_root([left, right])
+
+
+@given(st.lists(st.tuples(st.integers(0, 70), st.integers(0, 70)), max_size=4))
+def test_trees_that_are_extended_together(sizes: list[tuple[int, int]]) -> None:
+    """Trees that get packed leaves together, in two steps, have the roots of their leaves."""
+    trees = [RootBuilder() for _ in sizes]
+    all_leaves = [leaves(first + second) for first, second in sizes]
+    levels = []
+
+    def hash_level(packed: bytes) -> bytes:
+        levels.append(len(packed))
+        return hash_pairs(packed)
+
+    splits = [(each[:first], each[first:]) for each, (first, _) in zip(all_leaves, sizes, strict=True)]
+    for step in range(2):
+        parts = [(tree, b"".join(split[step])) for tree, split in zip(trees, splits, strict=True)]
+        extend_trees(parts, hash_level)
+    assert [tree.root() for tree in trees] == list(map(bill_oracle.root, all_leaves))
+    assert len(levels) <= 2 * 7  # one call per level, not per tree

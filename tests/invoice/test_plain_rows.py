@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,8 +15,10 @@ from brivionix_billing import PriceBook
 from brivionix_billing.canonical_json import canonical_json
 from brivionix_billing.errors import BillingError
 from brivionix_billing.invoice import Header, aggregate_usage, build_inclusion_proof, build_invoice, seal
+from brivionix_billing.invoice.aggregation import sorted_leaves
 from brivionix_billing.invoice.aggregation.dimensions import Dimensions
 from brivionix_billing.invoice.aggregation.reader import ChunkReader
+from brivionix_billing.merkle import hash_pairs
 from brivionix_billing.tables import TableOptions, open_usage
 from brivionix_billing.times import Period
 from model_books import model_books_with_requests
@@ -40,10 +43,14 @@ def summary(path: Path, book: PriceBook, period: Period | None, split: str | Non
     """Return all that a run of ``invoice`` finds: bills with evidence, lists of records, and what is not billed."""
     rejected: list[Any] = []
     lists: dict[str, list[Any]] = {}
+    texts: dict[str, bytes] = {}
     dimensions = None if split is None else Dimensions([split])
 
     def collect(account: str, leaves: list[bytes], ids: list[str]) -> None:
         lists.setdefault(account, []).extend(zip(leaves, ids, strict=True))
+
+    def write(account: str, lines: bytes | memoryview) -> None:
+        texts[account] = texts.get(account, b"") + bytes(lines)
 
     with open_usage(str(path), TableOptions(meters=book.resolver.meters)) as lines:
         usage = aggregate_usage(
@@ -52,6 +59,7 @@ def summary(path: Path, book: PriceBook, period: Period | None, split: str | Non
             period,
             on_rejected=rejected.append,
             on_leaves=collect,
+            on_lines=write,
             dimensions=dimensions,
         )
     shown = period or Period.parse("2020-01-01/2030-01-01")
@@ -66,6 +74,7 @@ def summary(path: Path, book: PriceBook, period: Period | None, split: str | Non
     return {
         "bills": bills,
         "lists": lists,
+        "texts": texts,
         "rejected": sorted(rejected, key=str),
         "duplicates": usage.duplicates,
         "counts": counts,
@@ -172,6 +181,19 @@ def proof(bill: dict[str, Any], path: Path, book: PriceBook, request_id: str, *,
             return build_inclusion_proof(bill, iter(list(lines)) if by_line else lines, book, request_id)
         except BillingError as error:
             return error.message
+
+
+def test_nodes_that_duckdb_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DuckDB hashes many pairs of nodes in their order, with several threads, to the nodes of the core."""
+    import duckdb
+
+    monkeypatch.setattr(sorted_leaves, "_MIN_PAIRS", 1)
+    monkeypatch.setattr(sorted_leaves, "_TASK_PAIRS", 2048)
+    pairs = b"".join(sha256(b"%d" % number).digest() for number in range(2 * 20_000))
+    with duckdb.connect() as connection:
+        hash_level = sorted_leaves.node_hasher(connection)
+        assert hash_level(pairs) == hash_pairs(pairs)
+        assert hash_level(pairs[:64]) == hash_pairs(pairs[:64])
 
 
 def test_accounts_and_counts_that_begin_with_nothing(tmp_path: Path) -> None:

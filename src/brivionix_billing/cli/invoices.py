@@ -153,7 +153,7 @@ def _invoice(args: Namespace) -> int:
             period,
             account=args.account,
             on_rejected=rejected_file.add,
-            on_leaves=lists.add,
+            on_lines=lists.add,
             progress=progress(source_position(args)),
             workers=worker_count(args),
             dimensions=None if args.split is None else Dimensions([require_section_dimension(args.split)]),

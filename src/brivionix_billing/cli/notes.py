@@ -106,7 +106,7 @@ def _credit_note(args: Namespace) -> int:
             book = load_book(args)
             with open_usage(args, book) as lines:
                 usage_totals = aggregate_usage(
-                    lines, book, period, account=header.account, on_rejected=rejected_file.add, on_leaves=lists.add
+                    lines, book, period, account=header.account, on_rejected=rejected_file.add, on_lines=lists.add
                 )
             usage = usage_totals.accounts.get(header.account) or AccountUsage(header.account)
             # The price file may have got further channels since, which are no correction of this bill.

@@ -19,7 +19,6 @@ from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.files import atomic_write_bytes, create_file, make_folder
 from brivionix_billing.invoice.csv_export import lines_csv
 from brivionix_billing.invoice.document import read_document, schema_errors
-from brivionix_billing.invoice.record_list import format_record_list
 from brivionix_billing.invoice.signing import document_hash
 from brivionix_billing.invoice.text_page import render_text
 
@@ -39,7 +38,7 @@ CSV_FILE: Final = "invoice.csv"
 RECORDS_FILE: Final = "records.txt"
 _PAGE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _RESERVED_FILES: Final = (DOCUMENT_FILE, TEXT_FILE, CSV_FILE, RECORDS_FILE)
-_MAX_BUFFERED_CHARACTERS: Final = 16 * 1024 * 1024
+_MAX_BUFFERED_BYTES: Final = 16 * 1024 * 1024
 _NO_PAGES: Final[Mapping[str, bytes]] = MappingProxyType({})
 
 
@@ -141,7 +140,7 @@ class RecordListWriter:
         # A new folder with an unused name, so no existing file is overwritten.
         self._folder = tempfile.TemporaryDirectory(prefix=".records-", dir=folder)
         self._paths: dict[str, Path] = {}
-        self._buffered: dict[str, list[str]] = {}
+        self._buffered: dict[str, list[bytes | memoryview]] = {}
         self._size = 0
 
     def __enter__(self) -> RecordListWriter:
@@ -156,12 +155,11 @@ class RecordListWriter:
         """Remove the lists that were not moved into a bill."""
         self._folder.cleanup()
 
-    def add(self, account: str, leaves: list[bytes], ids: list[str]) -> None:
-        """Append records to the list of an account."""
-        text = format_record_list(leaves, ids)
-        self._buffered.setdefault(account, []).append(text)
-        self._size += len(text)
-        if self._size > _MAX_BUFFERED_CHARACTERS:
+    def add(self, account: str, lines: bytes | memoryview) -> None:
+        """Append lines to the list of an account, in UTF-8."""
+        self._buffered.setdefault(account, []).append(lines)
+        self._size += len(lines)
+        if self._size > _MAX_BUFFERED_BYTES:
             self._flush()
 
     def finish(self, account: str) -> Path | None:
@@ -170,12 +168,14 @@ class RecordListWriter:
         return self._paths.get(account)
 
     def _flush(self) -> None:
-        for account, texts in self._buffered.items():
+        for account, lines in self._buffered.items():
             path = self._paths.get(account)
             if path is None:
                 path = self._paths[account] = Path(self._folder.name, str(len(self._paths)))
                 create_file(path).close()
-            with path.open("a", encoding="utf-8", newline="") as file:
-                file.writelines(texts)
+            with path.open("ab", buffering=0) as file:
+                for part in lines:
+                    while part:
+                        part = part[file.write(part) :]
         self._buffered.clear()
         self._size = 0

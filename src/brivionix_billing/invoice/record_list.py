@@ -1,4 +1,4 @@
-"""The list of a bill's records, ``records.txt``: writes it, reads it, and compares it with a usage file.
+"""The list of a bill's records, ``records.txt``: reads it, and compares it with a usage file.
 
 The list has one line per record, in tree order: the leaf hash in hexadecimal, a space, the request id. The list alone
 proves nothing. Its hashes must lead to the Merkle root of the bill.
@@ -6,7 +6,7 @@ proves nothing. Its hashes must lead to the Merkle root of the bill.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from brivionix_billing.merkle import RootBuilder
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.times import Period
 
-__all__ = ["RecordComparison", "compare_records", "format_record_list"]
+__all__ = ["RecordComparison", "compare_records"]
 
 
 class RecordComparison(NamedTuple):
@@ -26,11 +26,6 @@ class RecordComparison(NamedTuple):
     """Whether the list leads to another root than the bill's."""
     differences: list[tuple[str, str]]
     """(record, message), in tree order."""
-
-
-def format_record_list(leaves: Sequence[bytes], ids: Sequence[str]) -> str:
-    """Return the lines of the list for records with these leaf hashes and request ids."""
-    return "".join([f"{leaf.hex()} {request_id}\n" for leaf, request_id in zip(leaves, ids, strict=True)])
 
 
 def compare_records(

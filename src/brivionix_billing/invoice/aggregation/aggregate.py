@@ -8,7 +8,7 @@ account's Merkle tree.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal
 from itertools import groupby
 from operator import itemgetter
@@ -34,6 +34,7 @@ from brivionix_billing.invoice.aggregation.reader import (
     RecordRow,
     read_chunks,
 )
+from brivionix_billing.invoice.aggregation.sorted_leaves import LeafRun
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating import RateCard
 from brivionix_billing.times import Period, parse_instant
@@ -43,6 +44,7 @@ __all__ = [
     "TREE_SCHEME",
     "NoteCallback",
     "aggregate_usage",
+    "format_record_list",
 ]
 
 TREE_SCHEME: Final = "rfc6962-sha256; leaf: canonical JSON of the record; order: sha256(request_id)"
@@ -53,6 +55,8 @@ _MAX_NAMED_LINES: Final = 10
 _key_of = itemgetter(0)
 
 LeafCallback = Callable[[str, list[bytes], list[str]], None]
+LineCallback = Callable[[str, bytes | memoryview], None]
+"""Gets (account, lines of its list of records in UTF-8)."""
 NoteCallback = Callable[[str, str, str, tuple[Any, ...]], None]
 """Gets (account, request id, time in UTC without Z, notes of the comparison) of a billed request."""
 ProgressCallback = Callable[[int, int], None]
@@ -66,6 +70,7 @@ def aggregate_usage(
     account: str | None = None,
     on_rejected: Callable[[RejectedRecord], None] | None = None,
     on_leaves: LeafCallback | None = None,
+    on_lines: LineCallback | None = None,
     progress: ProgressCallback | None = None,
     workers: int = 0,
     dimensions: Dimensions | None = None,
@@ -77,9 +82,10 @@ def aggregate_usage(
 
     A ``period`` of ``None`` is all time, an ``account`` of ``None`` all accounts. ``on_rejected`` is called with every
     record that cannot be billed, which states the reason. ``on_leaves`` is called with (account, leaf hashes, request
-    ids) of billed records in tree order, once or more per account. ``progress`` is called with (lines, bytes) read so
-    far. Buckets are split by ``dimensions``. ``comparison`` also prices every billed request in other price books, and
-    ``on_notes`` is called with its notes. The lines of the request with the id ``watch`` are kept.
+    ids) of billed records in tree order, once or more per account, and ``on_lines`` with the same records as (account,
+    lines of the list of records). ``progress`` is called with (lines, bytes) read so far. Buckets are split by
+    ``dimensions``. ``comparison`` also prices every billed request in other price books, and ``on_notes`` is called
+    with its notes. The lines of the request with the id ``watch`` are kept.
 
     ``workers`` is a number of additional processes. They import the calling script, so it must keep its own work
     under ``if __name__ == "__main__"``.
@@ -91,18 +97,50 @@ def aggregate_usage(
                 usage = _Aggregator(period, account, on_rejected, plain.add_leaves, None).run(
                     plain.other_chunks(), None
                 )
-                plain.add_to(usage, on_leaves, progress)
+                plain.add_to(usage, _run_callback(on_leaves, on_lines), progress)
                 if watch is not None and _is_unicode(watch):
                     usage.watched += (line for line in plain.find_lines(watch) if _request_id_of(line) == watch)
                 return usage
     watched: list[bytes] = []
     if watch is not None:
         lines = _watch(lines, watch, watched)
-    usage = _Aggregator(period, account, on_rejected, on_leaves, on_notes).run(
+    usage = _Aggregator(period, account, on_rejected, _leaf_callback(on_leaves, on_lines), on_notes).run(
         read_chunks(lines, reader, workers), progress
     )
     usage.watched = watched
     return usage
+
+
+def _run_callback(on_leaves: LeafCallback | None, on_lines: LineCallback | None) -> Callable[[LeafRun], None] | None:
+    """Return a callback for records that an engine sorted."""
+    if on_leaves is None and on_lines is None:
+        return None
+
+    def call(run: LeafRun) -> None:
+        if on_leaves is not None:
+            on_leaves(run.account, run.split_leaves(), run.ids())
+        if on_lines is not None:
+            on_lines(run.account, run.lines)
+
+    return call
+
+
+def _leaf_callback(on_leaves: LeafCallback | None, on_lines: LineCallback | None) -> LeafCallback | None:
+    """Return a callback for records that are read one by one."""
+    if on_lines is None:
+        return on_leaves
+
+    def call(account: str, leaves: list[bytes], ids: list[str]) -> None:
+        if on_leaves is not None:
+            on_leaves(account, leaves, ids)
+        on_lines(account, format_record_list(leaves, ids).encode())
+
+    return call
+
+
+def format_record_list(leaves: Sequence[bytes], ids: Sequence[str]) -> str:
+    """Return the lines of the list for records with these leaf hashes and request ids."""
+    return "".join([f"{leaf.hex()} {request_id}\n" for leaf, request_id in zip(leaves, ids, strict=True)])
 
 
 def _watch(lines: Iterable[bytes], request_id: str, watched: list[bytes]) -> Iterator[bytes]:

@@ -26,10 +26,10 @@ from brivionix_billing.invoice.aggregation.account_usage import (
     UsageBucket,
     card_identity,
 )
-from brivionix_billing.invoice.aggregation.leaf_runs import leaf_runs
 from brivionix_billing.invoice.aggregation.parquet_view import create_view, parquet_files
 from brivionix_billing.invoice.aggregation.reader import Chunk, ChunkReader, FoundRecords, bill_quantities
 from brivionix_billing.invoice.aggregation.record_sql import RecordSql
+from brivionix_billing.invoice.aggregation.sorted_leaves import Forest, LeafRun, node_hasher, sorted_leaves
 from brivionix_billing.merkle import RootBuilder
 from brivionix_billing.rating import RateCard
 from brivionix_billing.tables import Columns, TableOptions, UsageLines
@@ -45,11 +45,10 @@ __all__ = ["PlainRows", "open_plain_rows"]
 
 _MEMORY: Final = "2GB"
 _LINES: Final = 10_000
-_LEAVES: Final = 1 << 17
 _MAX_FOUND: Final = 1_000
 _EXAMPLE: Final = {"request_id": "-", "at": "2026-01-01T00:00:00Z"}
 _SPLIT_COLUMNS: Final = ("token", "project", "tags")
-LeafCallback = Callable[[str, list[bytes], list[str]], None]
+LeafCallback = Callable[[LeafRun], None]
 ProgressCallback = Callable[[int, int], None]
 
 
@@ -152,7 +151,7 @@ class PlainRows:
         twice = self._create_repeated()
         self._ctes = self._marked(is_repeated=bool(twice))
         self._groups, self._classes, others = self._group()
-        connection.execute("CREATE TEMP TABLE _b_leaves (_b_account VARCHAR, _b_id VARCHAR, _b_leaf BLOB)")
+        connection.execute("CREATE TEMP TABLE _b_leaves (_b_account VARCHAR, _b_id VARCHAR, _b_leaf VARCHAR)")
         self._has_others = others or sum(group.requests for group in self._groups) < count
         if not self._has_others:  # all rows were found to be plain, so the tests need not be repeated
             self._ctes += ", _b_usual AS (SELECT * REPLACE (TRUE AS _b_plain) FROM _b_kept)"
@@ -260,7 +259,8 @@ class PlainRows:
         """Add billed records of the usual path."""
         import pyarrow as pa
 
-        found = pa.table({"_b_account": [account] * len(ids), "_b_id": ids, "_b_leaf": pa.array(leaves, pa.binary())})
+        texts = [leaf.hex() for leaf in leaves]
+        found = pa.table({"_b_account": [account] * len(ids), "_b_id": ids, "_b_leaf": texts})
         self._connection.from_arrow(found).insert_into("_b_leaves")
 
     def add_to(self, usage: AggregatedUsage, on_leaves: LeafCallback | None, progress: ProgressCallback | None) -> None:
@@ -351,32 +351,28 @@ class PlainRows:
         listed = pa.table({"name": pa.array(usage.accounts, pa.string())})
         self._connection.from_arrow(listed).create("_b_names")
         self._connection.execute("CREATE TYPE _b_name AS ENUM (SELECT name FROM _b_names)")
-        leaf = f"unhex(sha256(concat(chr(0), {self._record.text(self._present())})))"
-        columns = [f"{self._kind['account']} AS _b_account", f"{self._record.request_id} AS _b_id"]
-        rows = f"SELECT *, {', '.join(columns)} FROM _b_usual WHERE _b_plain AND _b_in"
+        columns = f"{self._kind['account']} AS _b_account, {self._record.request_id} AS _b_id, "
+        columns += f"{self._record.leaf(self._present())} AS _b_leaf"
+        rows = f"SELECT {columns} FROM _b_usual WHERE _b_plain AND _b_in"
         if self._has_others:
-            rows += " UNION ALL BY NAME FROM _b_leaves"
-            leaf = f"CASE WHEN _b_leaf IS NULL THEN {leaf} ELSE _b_leaf END"
-        # Numbers are sorted faster than texts. 128 bits of the hash order like all 256, as no two ids share them.
-        found = self._connection.sql(
-            f"{self._ctes}, _b_billed AS ({rows}), _b_sorted AS (SELECT * EXCLUDE (_b_account), "
-            "CAST(_b_account AS _b_name) AS _b_account FROM _b_billed "
-            "ORDER BY CAST(_b_account AS _b_name), CAST(left(sha256(_b_id), 32) AS UUID)) "
-            f"SELECT _b_account, _b_id, {leaf} FROM _b_sorted"
-        ).to_arrow_reader(_LEAVES)
+            rows += " UNION ALL FROM _b_leaves"
+        rows = f"SELECT * REPLACE (CAST(_b_account AS _b_name) AS _b_account) FROM ({rows})"
+        trees = {name: account.tree for name, account in usage.accounts.items()}
+        forest = Forest(trees, node_hasher(self._connection))
         done = 0
-        for batch in found:
-            for run in leaf_runs(batch):
-                account = usage.account(run.account)
-                account.tree.extend_packed(run.leaves)
-                account.requests = account.tree.size
+        for batch in sorted_leaves(self._connection, self._ctes, rows, has_lines=on_leaves is not None):
+            for run in batch.runs:
+                forest.extend(run.account, run.leaves)
                 if on_leaves is not None:
-                    on_leaves(run.account, run.split_leaves(), run.ids.to_pylist())
-            done += batch.num_rows
+                    on_leaves(run)
+            done += batch.size
             if progress:
                 self._position.total, self._position.size = self._count, 0
                 self._position.done = done
                 progress(done, 0)
+        forest.finish()
+        for account in usage.accounts.values():
+            account.requests = account.tree.size
 
 
 def _is_summed(each: RowClass, sums: Sequence[int]) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from brivionix_billing.canonical_json import canonical_json
@@ -109,22 +109,22 @@ class RecordSql:
                 tests.append(f"_b{index} % {10**count.places} = 0")
         return " AND ".join(tests)
 
-    def text(self, present: Container[str]) -> str:
-        """Return the canonical text of a row. No row lacks a value in the columns ``present``."""
-        return f"concat({', '.join(self._pieces(self._template, present))})"
+    def leaf(self, present: Container[str]) -> str:
+        """Return the leaf hash of a row in hexadecimal in SQL. No row lacks a value in the columns ``present``."""
+        return f"sha256(concat(chr(0), {', '.join(_join(self._pieces(self._template, present)))}))"
 
-    def _pieces(self, value: Any, present: Container[str]) -> list[str]:
-        """Return a value of the template as texts in SQL, which are joined. ``NULL`` is an empty one."""
+    def _pieces(self, value: Any, present: Container[str]) -> list[_Piece]:
+        """Return a value of the template as pieces of its text."""
         if not isinstance(value, Mapping):
-            return [self._value(value, present)]
-        found: list[str] = []
+            return self._value(value, present)
+        found: list[_Piece] = []
         for key in sorted(value):
-            name = text_literal("," + canonical_json(key).decode() + ":")
-            pieces = self._pieces(value[key], present)
-            found += [name, *pieces] if self._is_present(value[key], present) else [f"{name} || {pieces[0]}"]
-        if found and self._is_present(value[min(value)], present):
-            return [f"'{{' || substr({found[0]}, 2)", *found[1:], "'}'"]
-        return ["'{'", f"substr(concat('', {', '.join(found)}), 2)", "'}'"]
+            name = _Literal("," + canonical_json(key).decode() + ":")
+            pieces = [name, *self._pieces(value[key], present)]
+            found += pieces if self._is_present(value[key], present) else [_Sql(" || ".join(_join(pieces)))]
+        if found and isinstance(found[0], _Literal):
+            return [_Literal("{" + found[0][1:]), *found[1:], _Literal("}")]
+        return [_Literal("{"), _Sql(f"substr(concat('', {', '.join(_join(found))}), 2)"), _Literal("}")]
 
     def _is_present(self, value: Any, present: Container[str]) -> bool:
         """Return whether every row has a value of the template."""
@@ -133,23 +133,53 @@ class RecordSql:
         is_column = isinstance(value, str) and value.startswith(_MARK)
         return not is_column or value.removeprefix(_MARK) in present
 
-    def _value(self, value: Any, present: Container[str]) -> str:
-        """Return a value of the template that is no object in SQL: ``NULL`` where the record does not have it."""
+    def _value(self, value: Any, present: Container[str]) -> list[_Piece]:
+        """Return a value of the template that is no object. One piece is ``NULL`` if the record does not have it."""
         if value is True:  # the mark of an estimate, which a record has only if it is true
-            return f"CASE WHEN {self._columns['estimated']} THEN 'true' END"
+            return [_Sql(f"CASE WHEN {self._columns['estimated']} THEN 'true' END")]
         if not isinstance(value, str) or not value.startswith(_MARK):
-            return text_literal(canonical_json(value).decode())
+            return [_Literal(canonical_json(value).decode())]
         name = value.removeprefix(_MARK)
         if name in self._counts:
             count, whole = self._counts[name]
             text = f"CAST({whole} AS VARCHAR)"
-            return text if name in present else f"CASE WHEN {count.stated_sql} IS NOT NULL THEN {text} END"
+            return [_Sql(text if name in present else f"CASE WHEN {count.stated_sql} IS NOT NULL THEN {text} END")]
         if name == "at":
             # isoformat() of Python ends with the offset, and a text stays as it is.
             ending = "Z" if self._types["at"] == "VARCHAR" else "+00:00"
-            return f"('\"' || ({self.at_text}) || {text_literal(ending + chr(34))})"
-        value = f"CAST({self._columns[name]} AS VARCHAR)" if name in present else self.column(name)
-        return f"('\"' || {value} || '\"')"
+            return [_Literal('"'), _Sql(f"({self.at_text})"), _Literal(ending + '"')]
+        text = f"CAST({self._columns[name]} AS VARCHAR)" if name in present else self.column(name) or "NULL"
+        return [_Literal('"'), _Sql(text), _Literal('"')]
+
+
+class _Literal(str):
+    """A part of a text that is the same in all rows."""
+
+    __slots__ = ()
+
+
+class _Sql(str):
+    """An expression for a part of a text."""
+
+    __slots__ = ()
+
+
+_Piece = _Literal | _Sql
+
+
+def _join(pieces: Iterable[_Piece]) -> Iterator[str]:
+    """Yield pieces in SQL. Literals that follow one another become one, which is faster."""
+    literal = ""
+    for piece in pieces:
+        if isinstance(piece, _Literal):
+            literal += piece
+            continue
+        if literal:
+            yield text_literal(literal)
+        literal = ""
+        yield piece
+    if literal:
+        yield text_literal(literal)
 
 
 def _whole(count: Count, index: int) -> str:

@@ -1,0 +1,164 @@
+"""The leaves of billed records in tree order, which DuckDB hashes and sorts, and the trees over them.
+
+No Python object is made per record: hashes and lines are read from the buffers of Arrow.
+"""
+
+from __future__ import annotations
+
+from binascii import unhexlify
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+
+from brivionix_billing.merkle import RootBuilder, extend_trees, hash_pairs
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection as Connection
+    from duckdb import DuckDBPyRelation as Relation
+
+__all__ = ["Forest", "LeafBatch", "LeafRun", "node_hasher", "sorted_leaves"]
+
+_BATCH_ROWS: Final = 1 << 17
+_FOREST_LEAVES: Final = 1 << 19
+"""Leaves that are collected before their nodes are hashed."""
+_HASH_BYTES: Final = 32
+_HEX_DIGITS: Final = 64
+_PAIR_BYTES: Final = 64
+_MIN_PAIRS: Final = 1 << 14
+"""Fewer nodes are hashed here, because a query would take longer."""
+_TASK_PAIRS: Final = 1 << 14
+"""Pairs that one thread of DuckDB hashes at a time."""
+
+
+class LeafRun(NamedTuple):
+    """Records of a batch that follow one another and have the same account."""
+
+    account: str
+    leaves: bytes
+    """The leaf hashes, packed."""
+    lines: memoryview
+    """The lines of the list of records in UTF-8, empty if they were not requested."""
+
+    def split_leaves(self) -> list[bytes]:
+        """Return the hash of each record."""
+        return [self.leaves[start : start + _HASH_BYTES] for start in range(0, len(self.leaves), _HASH_BYTES)]
+
+    def ids(self) -> list[str]:
+        """Return the request id of each record."""
+        return [line[_HEX_DIGITS + 1 :] for line in str(self.lines, "utf-8").split("\n")[:-1]]
+
+
+class LeafBatch(NamedTuple):
+    """Some records that follow one another."""
+
+    size: int
+    runs: Sequence[LeafRun]
+
+
+def sorted_leaves(connection: Connection, ctes: str, rows: str, *, has_lines: bool) -> Iterator[LeafBatch]:
+    """Yield the leaves of rows by account, then by the hash of their request ids.
+
+    ``rows`` is a query with the columns ``_b_account`` (an enumeration, by whose order they are sorted), ``_b_id`` and
+    ``_b_leaf`` (in hexadecimal).
+    """
+    # Only what is needed later is sorted, as one text. 128 bits of the hash order like all, as no two ids share them.
+    text = "_b_leaf || ' ' || _b_id || chr(10)" if has_lines else "_b_leaf"
+    leaf, line = (f"left(_b_text, {_HEX_DIGITS})", "_b_text") if has_lines else ("_b_text", "NULL")
+    found = connection.sql(
+        f"{ctes}, _b_sorted AS (SELECT _b_account, {text} AS _b_text FROM ({rows}) "
+        f"ORDER BY _b_account, CAST(left(sha256(_b_id), 32) AS UUID)) "
+        f"SELECT _b_account, {leaf}, {line} FROM _b_sorted"
+    ).to_arrow_reader(_BATCH_ROWS)
+    for batch in found:
+        names, leaves, lines = batch.columns
+        packed = unhexlify(_Texts(leaves).all) if batch.num_rows else b""
+        texts = _Texts(lines) if has_lines else None
+        runs = []
+        for start, end in _runs(names):
+            run_lines = memoryview(b"") if texts is None else texts.slice(start, end)
+            run = LeafRun(names[start].as_py(), packed[start * _HASH_BYTES : end * _HASH_BYTES], run_lines)
+            runs.append(run)
+        yield LeafBatch(batch.num_rows, runs)
+
+
+class _Texts:
+    """The texts of a column of Arrow without nulls, as they follow one another in its buffer."""
+
+    def __init__(self, column: Any) -> None:
+        import pyarrow as pa
+
+        column = column.cast(pa.string())
+        _, offsets, data = column.buffers()
+        self._offsets = memoryview(offsets).cast("B").cast("i")[column.offset : column.offset + len(column) + 1]
+        self._data = memoryview(data)
+
+    def slice(self, start: int, end: int) -> memoryview:
+        """Return the texts of some rows in UTF-8."""
+        return self._data[self._offsets[start] : self._offsets[end]]
+
+    @property
+    def all(self) -> memoryview:
+        """The texts of all rows."""
+        return self.slice(0, len(self._offsets) - 1)
+
+
+def _runs(names: Any) -> Iterator[tuple[int, int]]:
+    """Yield where the rows of each account start and end, by bisection."""
+    start, count = 0, len(names)
+    while start < count:
+        end = _end_of_run(names, start, count, names[start].as_py())
+        yield start, end
+        start = end
+
+
+def _end_of_run(names: Any, start: int, end: int, name: str) -> int:
+    if names[end - 1].as_py() == name:
+        return end
+    low, high = start, end - 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if names[middle].as_py() == name else (low, middle)
+    return high
+
+
+class Forest:
+    """Appends leaves to the trees of many accounts, of which it hashes many nodes at a time."""
+
+    def __init__(self, trees: Mapping[str, RootBuilder], hash_level: Callable[[bytes], bytes]) -> None:
+        self._trees, self._hash_level = trees, hash_level
+        self._leaves: dict[str, list[bytes]] = {}
+        self._size = 0
+
+    def extend(self, account: str, leaves: bytes) -> None:
+        """Append packed leaf hashes to the tree of an account."""
+        self._leaves.setdefault(account, []).append(leaves)
+        self._size += len(leaves) // _HASH_BYTES
+        if self._size >= _FOREST_LEAVES:
+            self.finish()
+
+    def finish(self) -> None:
+        """Complete the trees over all leaves so far."""
+        parts = [(self._trees[account], b"".join(leaves)) for account, leaves in self._leaves.items()]
+        self._leaves.clear()
+        self._size = 0
+        extend_trees(parts, self._hash_level)
+
+
+def node_hasher(connection: Connection) -> Callable[[bytes], bytes]:
+    """Return a function like :func:`merkle.hash_pairs` that hashes many nodes with all threads of DuckDB."""
+    import pyarrow as pa
+
+    cursor = connection.cursor()  # the result of the leaves stays open on the connection
+
+    def hash_level(packed: bytes) -> bytes:
+        count = len(packed) // _PAIR_BYTES
+        if count < _MIN_PAIRS:
+            return hash_pairs(packed)
+        buffers = [None, pa.py_buffer(packed)]
+        pairs = pa.FixedSizeBinaryArray.from_buffers(pa.binary(_PAIR_BYTES), count, buffers)
+        table = pa.Table.from_arrays([pairs], ["pair"])
+        parts = pa.Table.from_batches(table.to_batches(_TASK_PAIRS))
+        found = cursor.from_arrow(parts).query("pairs", r"SELECT sha256('\x01'::BLOB || pair) FROM pairs")
+        nodes = cast("Relation", found).to_arrow_table().column(0)
+        return b"".join([unhexlify(_Texts(chunk).all) for chunk in nodes.chunks])
+
+    return hash_level
