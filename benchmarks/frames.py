@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,7 @@ import duckdb
 
 from brivionix_billing import PriceBook
 from brivionix_billing.frames import rate, totals
-from timing import ROOT, Row, show
+from timing import ROOT, Row, peak_memory, show
 
 COUNTS = ("input_tokens", "cache_read_tokens", "output_tokens", "reasoning_tokens")
 USAGE = """
@@ -71,7 +70,7 @@ def run(name: str, folder: Path) -> dict[str, Any]:
         rate(usage, book).write_parquet(str(out))
     seconds = time.perf_counter() - start
     out.unlink(missing_ok=True)
-    return {"seconds": seconds, "mebibytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    return {"seconds": seconds, "mebibytes": peak_memory()}
 
 
 def compare(name: str, rival: str, demanded: float, folder: Path, rounds: int) -> Row:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -14,7 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-__all__ = ["ROOT", "Row", "Times", "calls", "processes", "show", "statements"]
+__all__ = ["ROOT", "Row", "Times", "calls", "peak_memory", "processes", "show", "statements"]
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -34,6 +35,17 @@ class Row(NamedTuple):
     ratio: str = ""
     demanded: str = ""
     met: bool | None = None
+
+
+def peak_memory() -> float:
+    """Return the peak memory of this process in MiB."""
+    try:
+        # The number of getrusage() starts with that of the process which started this one.
+        status = Path("/proc/self/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+    except OSError:
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1024**2
 
 
 def statements(contestants: Mapping[str, str], names: dict[str, Any], rounds: int = 25) -> dict[str, Times]:

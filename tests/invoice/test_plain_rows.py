@@ -20,6 +20,7 @@ from brivionix_billing.invoice.aggregation.dimensions import Dimensions
 from brivionix_billing.invoice.aggregation.reader import ChunkReader
 from brivionix_billing.merkle import hash_pairs
 from brivionix_billing.tables import TableOptions, open_usage
+from brivionix_billing.tables.queries import Queries
 from brivionix_billing.times import Period
 from model_books import model_books_with_requests
 from model_oracle import ModelRequest
@@ -144,6 +145,21 @@ def test_usual_rows_are_not_read_one_by_one(tmp_path: Path, monkeypatch: pytest.
     assert summary(path, book, OCTOBER, None, by_line=False) == slow
 
 
+def test_the_progress_of_all_steps_is_reported(tmp_path: Path) -> None:
+    """Scans, rows that are read one by one, and trees are reported as parts of the work, from the first scan on."""
+    book, path = PriceBook.load(ROOT / "pricing.yaml"), tmp_path / "usage.parquet"
+    table = plain_table(100)
+    write(pa.concat_tables([table, table.slice(0, 1)]), path)
+    options, reports = TableOptions(), []
+    with open_usage(str(path), options) as lines:
+        aggregate_usage(lines, book, progress=lambda *done: reports.append((*done, options.position.fraction)))
+    fractions = [fraction for *_, fraction in reports]
+    assert reports[-1] == (101, 0, 1.0)
+    assert fractions == sorted(fractions)
+    assert len(set(fractions)) == 7  # repeated ids, sums, two rows as lines, ends, sorted leaves, trees, all
+    assert 0 < min(fractions) < 0.1
+
+
 def test_duplicates_at_any_distance(tmp_path: Path) -> None:
     """A repeated and a conflicting id in different files are found, with the numbers of their lines."""
     book, table = PriceBook.load(ROOT / "pricing.yaml"), plain_table(1000)
@@ -191,7 +207,7 @@ def test_nodes_that_duckdb_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sorted_leaves, "_TASK_PAIRS", 2048)
     pairs = b"".join(sha256(b"%d" % number).digest() for number in range(2 * 20_000))
     with duckdb.connect() as connection:
-        hash_level = sorted_leaves.node_hasher(connection)
+        hash_level = sorted_leaves.node_hasher(connection, Queries(connection))
         assert hash_level(pairs) == hash_pairs(pairs)
         assert hash_level(pairs[:64]) == hash_pairs(pairs[:64])
 

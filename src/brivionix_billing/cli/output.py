@@ -76,7 +76,8 @@ def progress(position: SourcePosition) -> Callable[[int, int], None] | None:
 
     def show(lines: int, size: int) -> None:
         global _is_progress_shown
-        text = f"{lines:,} lines, {size / 1e6:,.0f} MB" + _remaining(position.fraction, time.monotonic() - start)
+        read = f", {size / 1e6:,.0f} MB" if size else ""  # an engine does not know it
+        text = f"{lines:,} lines{read}" + _remaining(position.fraction, time.monotonic() - start)
         print(f"\r{text:<60}", end="", file=sys.stderr, flush=True)
         _is_progress_shown = True
 

@@ -18,6 +18,7 @@ from brivionix_billing.errors import BillingError, missing_extra
 from brivionix_billing.files import create_file
 from brivionix_billing.tables.columns import TableOptions
 from brivionix_billing.tables.mappings import columns_of
+from brivionix_billing.tables.queries import Queries
 
 __all__ = ["parquet_bytes", "parquet_lines", "require_parquet"]
 
@@ -36,9 +37,10 @@ def parquet_lines(source: IO[bytes], options: TableOptions) -> Iterator[bytes]:
             counted = connection.execute("SELECT sum(num_rows) FROM parquet_file_metadata(?)", [path]).fetchone()
             read, count = 0, int(counted[0] or 1) if counted else 1
             # Without hive_partitioning, a folder named "group=default" does not replace the group of the rows.
-            rows = connection.execute("SELECT * FROM read_parquet(?, hive_partitioning = false)", [path])
+            query, queries = "SELECT * FROM read_parquet(?, hive_partitioning = false)", Queries(connection)
+            rows = queries.run(lambda: connection.execute(query, [path]))
             columns = columns_of([column[0] for column in rows.description or ()], options)
-            while batch := rows.fetchmany(_ROWS):
+            while batch := queries.run(lambda: rows.fetchmany(_ROWS)):
                 for row in batch:
                     yield columns.line(row)
                 read += len(batch)

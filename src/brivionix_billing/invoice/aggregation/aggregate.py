@@ -92,12 +92,12 @@ def aggregate_usage(
     """
     reader = ChunkReader(book, period, account, dimensions, comparison)
     if comparison is None and on_notes is None:
-        with open_plain_rows(lines, reader) as plain:
+        with open_plain_rows(lines, reader, progress) as plain:
             if plain is not None:
                 usage = _Aggregator(period, account, on_rejected, plain.add_leaves, None).run(
                     plain.other_chunks(), None
                 )
-                plain.add_to(usage, _run_callback(on_leaves, on_lines), progress)
+                plain.add_to(usage, _run_callback(on_leaves, on_lines))
                 if watch is not None and _is_unicode(watch):
                     usage.watched += (line for line in plain.find_lines(watch) if _request_id_of(line) == watch)
                 return usage

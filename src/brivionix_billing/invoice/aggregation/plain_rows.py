@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from enum import IntEnum
 from itertools import starmap
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -29,10 +30,18 @@ from brivionix_billing.invoice.aggregation.account_usage import (
 from brivionix_billing.invoice.aggregation.parquet_view import create_view, parquet_files
 from brivionix_billing.invoice.aggregation.reader import Chunk, ChunkReader, FoundRecords, bill_quantities
 from brivionix_billing.invoice.aggregation.record_sql import RecordSql
-from brivionix_billing.invoice.aggregation.sorted_leaves import Forest, LeafRun, node_hasher, sorted_leaves
+from brivionix_billing.invoice.aggregation.sorted_leaves import (
+    BATCH_ROWS,
+    Forest,
+    LeafRun,
+    leaf_runs,
+    node_hasher,
+    sorted_query,
+)
 from brivionix_billing.merkle import RootBuilder
 from brivionix_billing.rating import RateCard
 from brivionix_billing.tables import Columns, TableOptions, UsageLines
+from brivionix_billing.tables.queries import Queries, WorkProgress
 from brivionix_billing.times import format_instant
 from brivionix_billing.usage import Usage
 from brivionix_billing.usage.fields import make_fields
@@ -49,7 +58,20 @@ _MAX_FOUND: Final = 1_000
 _EXAMPLE: Final = {"request_id": "-", "at": "2026-01-01T00:00:00Z"}
 _SPLIT_COLUMNS: Final = ("token", "project", "tags")
 LeafCallback = Callable[[LeafRun], None]
-ProgressCallback = Callable[[int, int], None]
+
+
+class _Parts(IntEnum):
+    """The work per row of each step, for the progress: about its time."""
+
+    REPEATED = 8
+    GROUPS = 20
+    ENDS = 3
+    SORTED = 90
+    TREES = 35
+
+
+_PARTS_PER_LINE: Final = 200
+"""The work per row that is read as a line."""
 
 
 class _Kind(NamedTuple):
@@ -77,8 +99,13 @@ class _Group(NamedTuple):
 
 
 @contextmanager
-def open_plain_rows(lines: object, reader: ChunkReader) -> Iterator[PlainRows | None]:
-    """Yield the plain rows of usage, or ``None`` if it is no Parquet, or has columns that this module cannot write."""
+def open_plain_rows(
+    lines: object, reader: ChunkReader, report: Callable[[int, int], None] | None = None
+) -> Iterator[PlainRows | None]:
+    """Yield the plain rows of usage, or ``None`` if it is no Parquet, or has columns that this module cannot write.
+
+    ``report`` is called with (lines, 0) while they are read.
+    """
     files = parquet_files(lines)
     if files is None or not isinstance(lines, UsageLines):
         yield None
@@ -89,10 +116,13 @@ def open_plain_rows(lines: object, reader: ChunkReader) -> Iterator[PlainRows | 
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute(f"SET memory_limit = '{_MEMORY}'")
         connection.execute(f"SET temp_directory = {text_literal(folder)}")
+        position = lines.options.position
+        total = position.total
         try:
-            rows = _prepare(connection, files, reader, lines.options)
+            rows = _prepare(connection, files, reader, lines.options, report)
         except (BillingError, duckdb.Error):
             rows = None  # the usual path finds the words for what is wrong
+            position.total, position.done = total, 0
         try:
             yield rows
         except duckdb.Error as error:
@@ -100,7 +130,11 @@ def open_plain_rows(lines: object, reader: ChunkReader) -> Iterator[PlainRows | 
 
 
 def _prepare(
-    connection: Connection, files: Sequence[str], reader: ChunkReader, options: TableOptions
+    connection: Connection,
+    files: Sequence[str],
+    reader: ChunkReader,
+    options: TableOptions,
+    report: Callable[[int, int], None] | None,
 ) -> PlainRows | None:
     table = create_view(connection, files)
     if table is None:
@@ -113,7 +147,8 @@ def _prepare(
         return None
     for _ in files[1:]:
         Columns(names, options)  # notes the columns that are not read for each file, as the usual path does
-    return PlainRows(connection, names, record, rater, reader, options, table.rows)
+    progress = WorkProgress(options.position, table.rows, report)
+    return PlainRows(connection, names, record, rater, reader, options, table.rows, progress)
 
 
 class PlainRows:
@@ -128,9 +163,12 @@ class PlainRows:
         reader: ChunkReader,
         options: TableOptions,
         count: int,
+        progress: WorkProgress,
     ) -> None:
+        self._progress, self._queries = progress, Queries(connection, progress)
+        progress.total = count * sum(_Parts)
         self._connection, self._record, self._rater, self._reader = connection, record, rater, reader
-        self._names, self._count, self._position = names, count, options.position
+        self._names, self._count = names, count
         self._columns = Columns(names, options)
         zone = reader.period.zone if reader.period else "UTC"
         self._days = Labels(zone)
@@ -160,10 +198,11 @@ class PlainRows:
 
     def _create_repeated(self) -> int:
         """Find the request ids that occur more than once by their hash. A collision only makes a row not plain."""
-        self._connection.execute(
+        query = (
             f"CREATE TEMP TABLE _b_repeated AS SELECT hash({self._record.request_id}) AS h FROM frame "
             "GROUP BY h HAVING count(*) > 1"
         )
+        self._queries.run(lambda: self._connection.execute(query), self._count * _Parts.REPEATED)
         return int((self._connection.execute("SELECT count(*) FROM _b_repeated").fetchone() or (0,))[0])
 
     def _marked(self, *, is_repeated: bool) -> str:
@@ -189,10 +228,11 @@ class PlainRows:
         names = self._query.count_names
         sums = [f"CAST(sum({name}) AS HUGEINT)" for name in names]
         sums += [f"count({count.stated_sql})" for count in self._rater.layout.counts]
-        found = self._connection.execute(
+        query = (
             f"{self._ctes} SELECT {', '.join(self._key)}, _b_in, CASE WHEN _b_in THEN {self._query.label('day')} END, "
             f"{', '.join(['count(*), min(_b_time), max(_b_time)', *sums])} FROM _b_marked WHERE _b_plain GROUP BY ALL"
-        ).fetchall()
+        )
+        found = self._queries.run(lambda: self._connection.execute(query).fetchall(), self._count * _Parts.GROUPS)
         middle = width + 5
         end = middle + len(names)
         groups = [
@@ -242,18 +282,21 @@ class PlainRows:
             return
         names = ", ".join(map(quote, self._names))
         # A cursor of its own would not see the temporary tables, and adding leaves would end this result.
-        self._connection.execute(
-            f"CREATE TEMP TABLE _b_others AS {self._ctes} SELECT _b_line, {names} FROM _b_kept WHERE NOT _b_plain"
-        )
-        found = self._connection.execute("FROM _b_others ORDER BY _b_line")
-        while batch := found.fetchmany(_LINES):
+        query = f"CREATE TEMP TABLE _b_others AS {self._ctes} SELECT _b_line, {names} FROM _b_kept WHERE NOT _b_plain"
+        self._queries.run(lambda: self._connection.execute(query))
+        ((count,),) = self._connection.execute("SELECT count(*) FROM _b_others").fetchall()
+        self._progress.total += count * _PARTS_PER_LINE
+        found = self._queries.run(lambda: self._connection.execute("FROM _b_others ORDER BY _b_line"))
+        while batch := self._queries.run(lambda: found.fetchmany(_LINES)):
             yield self._reader.read([self._columns.line(row[1:]) for row in batch], [row[0] for row in batch])
+            self._progress.add(len(batch) * _PARTS_PER_LINE)
 
     def find_lines(self, request_id: str) -> Iterator[bytes]:
         """Yield the rows with a request id, as lines of a usage file."""
         names = ", ".join(map(quote, self._names))
         query = f"SELECT {names} FROM frame WHERE {self._record.request_id} = ? ORDER BY _b_line"
-        yield from map(self._columns.line, self._connection.execute(query, [request_id]).fetchall())
+        found = self._queries.run(lambda: self._connection.execute(query, [request_id]).fetchall())
+        yield from map(self._columns.line, found)
 
     def add_leaves(self, account: str, leaves: list[bytes], ids: list[str]) -> None:
         """Add billed records of the usual path."""
@@ -263,7 +306,7 @@ class PlainRows:
         found = pa.table({"_b_account": [account] * len(ids), "_b_id": ids, "_b_leaf": texts})
         self._connection.from_arrow(found).insert_into("_b_leaves")
 
-    def add_to(self, usage: AggregatedUsage, on_leaves: LeafCallback | None, progress: ProgressCallback | None) -> None:
+    def add_to(self, usage: AggregatedUsage, on_leaves: LeafCallback | None) -> None:
         """Add the plain rows to what the other rows add up to."""
         usage.lines = self._count
         found = [group for group in self._groups if not group.in_scope]
@@ -294,7 +337,8 @@ class PlainRows:
             first, last = ends_of.get(kind.account, (group.first, group.last))
             ends_of[kind.account] = min(first, group.first), max(last, group.last)
         self._add_ends(usage, ends_of)
-        self._add_trees(usage, on_leaves, progress)
+        self._add_trees(usage, on_leaves)
+        self._progress.finish()
 
     def _billed(self, card: RateCard, group: _Group) -> Mapping[str, int]:
         """Return the billed quantities of a group. They are linear in its sums."""
@@ -316,11 +360,12 @@ class PlainRows:
         rows = [[account, *ends] for account, ends in ends_of.items()]
         table = table_of(rows, [("account", "VARCHAR"), ("first", "BIGINT"), ("last", "BIGINT")])
         pair = f"{{'at': {self._record.at_text}, 'id': {self._record.request_id}}}"
-        found = self._connection.execute(
+        query = (
             f"{self._ctes}, _b_ends AS ({table}) SELECT e.account, min({pair}) FILTER (_b_time = e.first), "
             f"max({pair}) FILTER (_b_time = e.last) FROM _b_usual k JOIN _b_ends e ON k._bq0 = e.account "
             "WHERE _b_plain AND _b_in AND (_b_time = e.first OR _b_time = e.last) GROUP BY ALL"
-        ).fetchall()
+        )
+        found = self._queries.run(lambda: self._connection.execute(query).fetchall(), self._count * _Parts.ENDS)
         for name, *ends in found:
             account = usage.account(name)
             earliest, latest = (RequestReference(end["at"], end["id"]) for end in ends)
@@ -338,9 +383,7 @@ class PlainRows:
                 names.add(count.argument)
         return names
 
-    def _add_trees(
-        self, usage: AggregatedUsage, on_leaves: LeafCallback | None, progress: ProgressCallback | None
-    ) -> None:
+    def _add_trees(self, usage: AggregatedUsage, on_leaves: LeafCallback | None) -> None:
         """Build the tree of each account over its plain rows and the other ones."""
         import pyarrow as pa
 
@@ -358,18 +401,17 @@ class PlainRows:
             rows += " UNION ALL FROM _b_leaves"
         rows = f"SELECT * REPLACE (CAST(_b_account AS _b_name) AS _b_account) FROM ({rows})"
         trees = {name: account.tree for name, account in usage.accounts.items()}
-        forest = Forest(trees, node_hasher(self._connection))
-        done = 0
-        for batch in sorted_leaves(self._connection, self._ctes, rows, has_lines=on_leaves is not None):
-            for run in batch.runs:
+        query = sorted_query(self._ctes, rows, has_lines=on_leaves is not None)
+        reader = self._queries.run(
+            lambda: self._connection.sql(query).to_arrow_reader(BATCH_ROWS), self._count * _Parts.SORTED
+        )
+        forest = Forest(trees, node_hasher(self._connection, self._queries))
+        for size, runs in leaf_runs(reader, self._queries):
+            for run in runs:
                 forest.extend(run.account, run.leaves)
                 if on_leaves is not None:
                     on_leaves(run)
-            done += batch.size
-            if progress:
-                self._position.total, self._position.size = self._count, 0
-                self._position.done = done
-                progress(done, 0)
+            self._progress.add(size * _Parts.TREES)
         forest.finish()
         for account in usage.accounts.values():
             account.requests = account.tree.size

@@ -6,18 +6,20 @@ No Python object is made per record: hashes and lines are read from the buffers 
 from __future__ import annotations
 
 from binascii import unhexlify
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from brivionix_billing.merkle import RootBuilder, extend_trees, hash_pairs
+from brivionix_billing.tables.queries import Queries
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection as Connection
     from duckdb import DuckDBPyRelation as Relation
 
-__all__ = ["Forest", "LeafBatch", "LeafRun", "node_hasher", "sorted_leaves"]
+__all__ = ["BATCH_ROWS", "Forest", "LeafRun", "leaf_runs", "node_hasher", "sorted_query"]
 
-_BATCH_ROWS: Final = 1 << 17
+BATCH_ROWS: Final = 1 << 17
+"""Maximum number of records of a batch."""
 _FOREST_LEAVES: Final = 1 << 19
 """Leaves that are collected before their nodes are hashed."""
 _HASH_BYTES: Final = 32
@@ -47,37 +49,35 @@ class LeafRun(NamedTuple):
         return [line[_HEX_DIGITS + 1 :] for line in str(self.lines, "utf-8").split("\n")[:-1]]
 
 
-class LeafBatch(NamedTuple):
-    """Some records that follow one another."""
-
-    size: int
-    runs: Sequence[LeafRun]
-
-
-def sorted_leaves(connection: Connection, ctes: str, rows: str, *, has_lines: bool) -> Iterator[LeafBatch]:
-    """Yield the leaves of rows by account, then by the hash of their request ids.
+def sorted_query(ctes: str, rows: str, *, has_lines: bool) -> str:
+    """Return a query of rows by account, then by the hash of their request ids: account, leaf, and line of the list.
 
     ``rows`` is a query with the columns ``_b_account`` (an enumeration, by whose order they are sorted), ``_b_id`` and
-    ``_b_leaf`` (in hexadecimal).
+    ``_b_leaf`` (in hexadecimal). Lines are ``NULL`` without ``has_lines``.
     """
     # Only what is needed later is sorted, as one text. 128 bits of the hash order like all, as no two ids share them.
     text = "_b_leaf || ' ' || _b_id || chr(10)" if has_lines else "_b_leaf"
     leaf, line = (f"left(_b_text, {_HEX_DIGITS})", "_b_text") if has_lines else ("_b_text", "NULL")
-    found = connection.sql(
+    return (
         f"{ctes}, _b_sorted AS (SELECT _b_account, {text} AS _b_text FROM ({rows}) "
         f"ORDER BY _b_account, CAST(left(sha256(_b_id), 32) AS UUID)) "
-        f"SELECT _b_account, {leaf}, {line} FROM _b_sorted"
-    ).to_arrow_reader(_BATCH_ROWS)
-    for batch in found:
+        f"SELECT _b_account, {leaf} AS _b_leaf, {line} AS _b_line FROM _b_sorted"
+    )
+
+
+def leaf_runs(reader: Any, queries: Queries) -> Iterator[tuple[int, list[LeafRun]]]:
+    """Yield (number of records, their runs) of batches of Arrow, which a result of :func:`sorted_query` is read as."""
+    batches = iter(reader)
+    while (batch := queries.run(lambda: next(batches, None))) is not None:
         names, leaves, lines = batch.columns
         packed = unhexlify(_Texts(leaves).all) if batch.num_rows else b""
-        texts = _Texts(lines) if has_lines else None
+        texts = None if lines.null_count else _Texts(lines)
         runs = []
         for start, end in _runs(names):
             run_lines = memoryview(b"") if texts is None else texts.slice(start, end)
             run = LeafRun(names[start].as_py(), packed[start * _HASH_BYTES : end * _HASH_BYTES], run_lines)
             runs.append(run)
-        yield LeafBatch(batch.num_rows, runs)
+        yield batch.num_rows, runs
 
 
 class _Texts:
@@ -143,7 +143,7 @@ class Forest:
         extend_trees(parts, self._hash_level)
 
 
-def node_hasher(connection: Connection) -> Callable[[bytes], bytes]:
+def node_hasher(connection: Connection, queries: Queries) -> Callable[[bytes], bytes]:
     """Return a function like :func:`merkle.hash_pairs` that hashes many nodes with all threads of DuckDB."""
     import pyarrow as pa
 
@@ -157,8 +157,12 @@ def node_hasher(connection: Connection) -> Callable[[bytes], bytes]:
         pairs = pa.FixedSizeBinaryArray.from_buffers(pa.binary(_PAIR_BYTES), count, buffers)
         table = pa.Table.from_arrays([pairs], ["pair"])
         parts = pa.Table.from_batches(table.to_batches(_TASK_PAIRS))
-        found = cursor.from_arrow(parts).query("pairs", r"SELECT sha256('\x01'::BLOB || pair) FROM pairs")
-        nodes = cast("Relation", found).to_arrow_table().column(0)
-        return b"".join([unhexlify(_Texts(chunk).all) for chunk in nodes.chunks])
+        nodes = queries.run(lambda: _hash_pairs(cursor, parts))
+        return b"".join([unhexlify(_Texts(chunk).all) for chunk in nodes.column(0).chunks])
 
     return hash_level
+
+
+def _hash_pairs(cursor: Connection, pairs: Any) -> Any:
+    found = cursor.from_arrow(pairs).query("pairs", r"SELECT sha256('\x01'::BLOB || pair) FROM pairs")
+    return cast("Relation", found).to_arrow_table()

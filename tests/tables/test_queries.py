@@ -1,0 +1,63 @@
+"""Long queries of DuckDB: Ctrl-C ends them, and their progress is reported."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from brivionix_billing.tables import SourcePosition, queries
+from brivionix_billing.tables.queries import Queries, WorkProgress
+
+duckdb = pytest.importorskip("duckdb")
+
+ENDLESS = "SELECT max(sha256(CAST(range AS VARCHAR))) FROM range(100000000000)"
+
+
+def test_an_interrupt_ends_the_query(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C during a query is ``KeyboardInterrupt``. The query stops, and the connection can be used again."""
+    with duckdb.connect() as connection:
+        started = threading.Event()
+
+        def interrupted(outcomes: Iterable[Any], timeout: float) -> Any:
+            assert started.wait(60)
+            raise KeyboardInterrupt
+
+        def query() -> Any:
+            started.set()
+            return connection.execute(ENDLESS).fetchall()
+
+        before = threading.active_count()
+        monkeypatch.setattr(queries, "wait", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            Queries(connection).run(query)
+        monkeypatch.undo()
+        assert threading.active_count() == before
+        assert Queries(connection).run(lambda: connection.execute("SELECT 7").fetchall()) == [(7,)]
+
+
+def test_an_error_of_a_query_is_raised() -> None:
+    """An error in the thread of the query is raised to the caller."""
+    with duckdb.connect() as connection, pytest.raises(duckdb.CatalogException):
+        Queries(connection).run(lambda: connection.execute("SELECT nothing()"))
+
+
+def test_the_parts_of_a_query_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The progress within a query and after it is reported as lines, and as the part of the work that is done."""
+    position, reports, shown = SourcePosition(), [], threading.Event()
+
+    def report(lines: int, _: int) -> None:
+        reports.append((lines, position.fraction))
+        shown.set()
+
+    progress = WorkProgress(position, 1000, report)
+    progress.total = 4
+    monkeypatch.setattr(queries, "_INTERVAL", 0.001)
+    with duckdb.connect() as connection:
+        runner = Queries(connection, progress)
+        runner.run(lambda: shown.wait(60), parts=1)
+        runner.run(lambda: None, parts=3)
+    assert reports[0] == (0, 0.0)  # nothing of the first query is done
+    assert reports[-2:] == [(250, 0.25), (1000, 1.0)]
