@@ -78,8 +78,8 @@ def progress(position: SourcePosition) -> Callable[[int, int], None] | None:
         global _is_progress_shown
         read = f", {size / 1e6:,.0f} MB" if size else ""  # an engine does not know it
         text = f"{lines:,} lines{read}" + _remaining(position.fraction, time.monotonic() - start)
+        _is_progress_shown = True  # before it is shown, because Ctrl-C may follow at once
         print(f"\r{text:<60}", end="", file=sys.stderr, flush=True)
-        _is_progress_shown = True
 
     return show
 

@@ -7,6 +7,7 @@ usual path decides every special case, and both together give what it gives alon
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -52,7 +53,8 @@ if TYPE_CHECKING:
 
 __all__ = ["PlainRows", "open_plain_rows"]
 
-_MEMORY: Final = "2GB"
+_MAX_MEGABYTES: Final = 3000
+"""Maximum memory of DuckDB. Beyond it, sorted rows move to temporary files."""
 _LINES: Final = 10_000
 _MAX_FOUND: Final = 1_000
 _EXAMPLE: Final = {"request_id": "-", "at": "2026-01-01T00:00:00Z"}
@@ -114,7 +116,7 @@ def open_plain_rows(
 
     with tempfile.TemporaryDirectory(prefix="brivionix-") as folder, duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        connection.execute(f"SET memory_limit = '{_MEMORY}'")
+        connection.execute(f"SET memory_limit = '{_memory_limit()}MB'")
         connection.execute(f"SET temp_directory = {text_literal(folder)}")
         position = lines.options.position
         total = position.total
@@ -415,6 +417,14 @@ class PlainRows:
         forest.finish()
         for account in usage.accounts.values():
             account.requests = account.tree.size
+
+
+def _memory_limit() -> int:
+    """Return the memory for DuckDB in MB: at most half of the machine's."""
+    try:
+        return min(_MAX_MEGABYTES, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2_000_000)
+    except (AttributeError, ValueError, OSError):  # not known on this system
+        return _MAX_MEGABYTES
 
 
 def _is_summed(each: RowClass, sums: Sequence[int]) -> bool:
