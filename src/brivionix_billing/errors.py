@@ -112,12 +112,14 @@ CODE_GROUPS: Final[dict[str, dict[str, ErrorCode]]] = {
         "not_refundable": ErrorCode(409, "the refund is more than the unused part of the lot, or the lot was a grant"),
         "not_reversible": ErrorCode(409, "the entry cannot be reversed, or is already reversed"),
         "operation_conflict": ErrorCode(409, "the operation id was used before with different content"),
+        "entry_archived": ErrorCode(409, "the content of an entry is in an archive file"),
         "clock_skew": ErrorCode(503, "a time differs too much from the clock of the database"),
         "ledger_unavailable": ErrorCode(503, "the database of the ledger failed, or was busy for too long"),
         "ledger_version": ErrorCode(None, "the tables of the ledger are missing or have another version"),
         "journal_broken": ErrorCode(
             None, "an entry of the journal was altered, or does not follow from the previous ones"
         ),
+        "archive_broken": ErrorCode(None, "an archive file was altered, or is not that of the ledger"),
     },
     "Documents and files": {
         "file_unreadable": ErrorCode(None, "a file cannot be read or written"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
@@ -24,6 +24,7 @@ __all__ = [
     "atomic_write",
     "atomic_write_bytes",
     "create_file",
+    "durable_draft",
     "is_readable_by_others",
     "make_folder",
     "move_new",
@@ -77,6 +78,45 @@ def create_file(path: str | Path, *, binary: bool = False) -> IO[Any]:
     if binary:
         return open(path, "xb", opener=_opener(PRIVATE.file_mode))
     return open(path, "x", encoding="utf-8", newline="", opener=_opener(PRIVATE.file_mode))
+
+
+@contextmanager
+def durable_draft(folder: str | Path) -> Iterator[tuple[IO[bytes], Callable[[str], bool]]]:
+    """Create a private file without a name, which is removed at the end of the block. Yields it and a function.
+
+    The function names the file: it is on disk as a whole when this returns. It returns false if there is anything
+    with this name already, which stays as it is. Raises ``file_unreadable``.
+    """
+    draft = Path(folder) / f".brivionix-{secrets.token_hex(8)}"
+
+    def name_file(name: str) -> bool:
+        file.flush()
+        os.fsync(file.fileno())
+        try:
+            os.link(draft, draft.with_name(name))  # unlike a move, it never replaces a file, and is never half done
+        except FileExistsError:
+            return False
+        _sync_folder(draft.parent)
+        return True
+
+    try:
+        with create_file(draft, binary=True) as file:
+            yield file, name_file
+    except OSError as error:
+        raise BillingError("file_unreadable", f"cannot write {safe_repr(str(folder), 200)}: {_reason(error)}") from None
+    finally:
+        with suppress(OSError):
+            os.unlink(draft)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Write the names in a folder to disk. Windows has no such call."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def append_line(path: str | Path, line: bytes, *, create: bool) -> None:

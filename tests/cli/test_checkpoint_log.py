@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from brivionix_billing.ledger import Ledger
-from cli_ledger_kit import LedgerCommand
+from cli_ledger_kit import FIRST, LedgerCommand
 
 LOG = ("--checkpoint-log", "heads.log")
 KEY, SIGN = ("--key", "audit.pub"), ("--sign-key", "audit.pem")
@@ -184,8 +184,8 @@ def test_the_checkpoint_is_of_what_was_verified(logged: LedgerCommand, monkeypat
     """Entries that are posted after the verification are not in its checkpoint."""
     audit = Ledger.audit
 
-    def slow_audit(self: Ledger, *args: Any) -> Any:
-        result = audit(self, *args)
+    def slow_audit(self: Ledger, *args: Any, **options: Any) -> Any:
+        result = audit(self, *args, **options)
         attacked(logged, "UPDATE billing_account SET number = 99, head = 'forged'")
         return result
 
@@ -193,3 +193,19 @@ def test_the_checkpoint_is_of_what_was_verified(logged: LedgerCommand, monkeypat
     assert logged("verify", *LOG, *SIGN)[0] == 0
     assert lines(logged)[1]["heads"] == lines(logged)[0]["heads"]
     assert Path(logged.folder, "heads.log").stat().st_mode & 0o077 == 0
+
+
+def test_a_checkpoint_after_archiving_is_signed_only_with_the_archive(logged: LedgerCommand) -> None:
+    """A signed checkpoint states that all was verified, so it proves the archived state for the checks after it."""
+    ledger = logged.ledger()
+    ledger.charge("acct_1", 1, id="req_1", at=FIRST)
+    ledger.close()
+    logged.run_ok("archive", "--before", "2026-11", "--to", "a", "--at", "2026-11-05")
+    status, _, err = logged("verify", *LOG, *SIGN)
+    assert (status, "add --archive FOLDER" in err) == (2, True)
+    assert logged("verify", *LOG, *KEY)[0] == 0
+    assert logged("verify", *LOG, *SIGN, "--archive", "a")[0] == 0
+    assert logged("verify", *LOG, *SIGN)[0] == 0
+    assert len(lines(logged)) == 3
+    attacked(logged, "UPDATE billing_archive SET state = REPLACE(state, '\"99\"', '\"98\"')")
+    assert logged("verify", *LOG, *SIGN)[0] == 1

@@ -7,7 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,7 @@ from paths import DATA
 MEMBER_CHANGES = ("add", "freeze", "unfreeze", "remove")
 SUBCOMMANDS = (
     *("migrate", "expire", "prune", "verify", "checkpoint", "rebuild", "open", "accounts"),
+    *("archive", "restore"),
     *("balance", "lots", "token create"),
     *("freeze", "unfreeze", "limit set", "limit remove", "limit list"),
     *(f"member {name}" for name in (*MEMBER_CHANGES, "list")),
@@ -95,7 +96,7 @@ def test_no_password_is_shown() -> None:
 def test_the_environment_names_the_database(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """BRIVIONIX_LEDGER names the database if --db is not given."""
     monkeypatch.setenv("BRIVIONIX_LEDGER", "here.db")
-    assert run("ledger", "migrate")[:2] == (0, "sqlite:///here.db: version 0011 (new)\n")
+    assert run("ledger", "migrate")[:2] == (0, "sqlite:///here.db: version 0012 (new)\n")
     assert run("ledger", "migrate", "--db", "there.db")[0] == 0
     assert run("ledger", "open", "acct_1", "--id", "i")[0] == 0
     assert "acct_1" in run("ledger", "accounts")[1]
@@ -113,7 +114,7 @@ def test_a_balance_before_the_last_entry_is_noted(command: LedgerCommand) -> Non
 def test_migrate_again(command: LedgerCommand) -> None:
     """``migrate`` does not change a ledger of this version."""
     command.top_up("acct_1", "85", "evt_9", "2026-10-01")
-    assert command.run_ok("migrate") == "sqlite:///ledger.db: version 0011 (unchanged)\n"
+    assert command.run_ok("migrate") == "sqlite:///ledger.db: version 0012 (unchanged)\n"
     assert available(command) == 200
 
 
@@ -124,7 +125,7 @@ def test_migrate_from_version_1(run: Run) -> None:
     migrated = run("ledger", "migrate", "--db", "old.db")
     after = run("ledger", "verify", "--db", "old.db")
     assert (before[0], "[ledger_version]" in before[2]) == (2, True)
-    assert migrated[:2] == (0, "sqlite:///old.db: version 0011 (was 0001)\n")
+    assert migrated[:2] == (0, "sqlite:///old.db: version 0012 (was 0001)\n")
     assert (after[0], after[1].partition(":")[0]) == (0, "valid")
 
 
@@ -494,3 +495,23 @@ def test_new_entries_and_pruning(command: LedgerCommand) -> None:
     command.tamper("UPDATE billing_account SET head = 'x' WHERE id = 'acct_1'")
     assert command("verify", "--checkpoint", "heads.json", "--new-only")[0] == 1
     assert command.json("prune") == [{"counters": 0}]
+
+
+def test_archive_and_restore(command: LedgerCommand) -> None:
+    """Archived entries are verified with the folder; they are announced, and a restore brings them back."""
+    ledger = command.ledger()
+    ledger.charge("acct_1", 1, id="req_1", at=FIRST + timedelta(days=1))
+    ledger.close()
+    assert command.run_ok("archive", "--before", "2026-10", "--to", "a", "--at", "2026-11-05") == "nothing to archive\n"
+    out = command.run_ok("archive", "--before", "2026-11", "--to", "a", "--at", "2026-11-05")
+    assert out.endswith("1 entry of 1 account archived\n")
+    assert "only the archive folder proves their state" in command("verify")[2]
+    assert command("verify", "--archive", "a")[0] == 0
+    assert "are not listed" in command("requests", "acct_1")[2]
+    assert command.error_code("journal", "acct_1") == "entry_archived"
+    assert command.error_code("rebuild", "--yes") == "entry_archived"
+    assert command.json("rebuild", "--yes", "--archive", "a")[0]["rows"] > 3
+    assert command.error_code("verify", "--archive", "b") == "file_unreadable"
+    assert command.run_ok("restore", "a") == "1 entry restored\n"
+    assert command.json("requests", "acct_1")[0]["id"] == "req_1"
+    assert command.error_code("archive", "--before", "2062-11", "--to", "a") == "invalid_argument"

@@ -19,11 +19,14 @@ def test_a_day_killed_at_every_statement_ends_like_a_day_without_a_crash(databas
     """
     done = subprocess.run([sys.executable, SCRIPT, database], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    report = re.fullmatch(r"(\d+) of (\d+) points, (\d+) operations, (\d+) entries: all valid\n", done.stdout)
+    report = re.fullmatch(
+        r"(\d+) of (\d+) points, (\d+) operations, (\d+) entries, (\d+) archives: all valid\n", done.stdout
+    )
     assert report is not None, done.stdout
-    points, of, operations, entries = map(int, report.groups())
+    points, of, operations, entries, archives = map(int, report.groups())
     assert of > 9 * operations
     assert points >= of // 24
+    assert archives >= 5
     assert operations == len(day())
     # The expiries of a hold and a lot, the second entries of two transfers, and the allowance of a free plan.
     assert entries == operations + 5

@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -62,9 +63,12 @@ class Machine(PlanRules, RuleBasedStateMachine):
         self.other = Model()
         self.count = 0
         self.done: list[tuple[Callable[[], Any], Entry]] = []
+        self.folder = TemporaryDirectory(prefix="brivionix-archive-")
+        self.is_archived = False
 
     def teardown(self) -> None:
         try:
+            self.restore()
             assert self.ledger.verify() == []
             if self.model.tokens:
                 self.post_expiries()
@@ -79,6 +83,7 @@ class Machine(PlanRules, RuleBasedStateMachine):
             check_requests(self.ledger, later(self.model.now))
         finally:
             self.ledger.close()
+            self.folder.cleanup()
 
     @initialize()
     def begin(self) -> None:
@@ -118,6 +123,27 @@ class Machine(PlanRules, RuleBasedStateMachine):
         self.model.signals.watch(self.model, entry.kind, entry.content.get("limit"), member_of(entry))
         self.done.append((ask, entry))
         return entry
+
+    @rule(age=st.sampled_from([0, 30, 300]))
+    def archive(self, age: int) -> None:
+        """Archive what is older. All else goes on as before; what reads the journal restores it."""
+        self.renew_free_plan()
+        now = self.model.now
+        done = self.ledger.archive(self.folder.name, before=later(max(0, now - age)), at=later(now), accounts=["acct"])
+        if done.entries:
+            self.is_archived = True
+            self.model.tick()
+            self.model.signals.watch_expiries(self.model)
+            self.model.signals.watch(self.model, "archived", None, None)
+        assert self.ledger.verify() == []
+        assert self.ledger.verify(archive=self.folder.name) == []
+
+    def restore(self) -> None:
+        """Restore the archived entries, if there are any."""
+        if self.is_archived:
+            assert self.ledger.verify() == []
+            assert self.ledger.restore(self.folder.name)
+            self.is_archived = False
 
     @rule(credits=HELD, back=st.sampled_from([False, False, True]))
     def transfer(self, credits: str, back: bool) -> None:
@@ -276,6 +302,7 @@ class Machine(PlanRules, RuleBasedStateMachine):
     def reverse_charge(self, data: st.DataObject, credits: str | None) -> None:
         charge, now = data.draw(st.sampled_from(sorted(self.model.charges))), self.model.now
         id = self.new("unbill")
+        self.restore()
         self.both(
             lambda: self.ledger.reverse_charge(
                 "acct", charge, credits=credits, reason="wrong", author="Ada", id=id, at=later(now)
@@ -533,6 +560,7 @@ class Machine(PlanRules, RuleBasedStateMachine):
     def again(self, data: st.DataObject) -> None:
         """A repeated operation returns its first result and changes nothing."""
         operation, entry = data.draw(st.sampled_from(self.done))
+        self.restore()
         before = tables(self.ledger)
         repeated = operation()
         assert repeated.repeated
@@ -636,6 +664,7 @@ class Machine(PlanRules, RuleBasedStateMachine):
 
     def money_is_conserved(self) -> None:
         """The money of all entries sums to zero, and its accounts are those of the payments."""
+        self.restore()
         sums: dict[tuple[str, str], Fraction] = {}
         for entry in self.ledger.journal("acct"):
             for currency, accounts in entry.money().items():

@@ -123,7 +123,7 @@ def test_a_checkpoint_stays_valid_when_the_journal_grows(ledger: Ledger) -> None
     assert ledger.verify(checkpoint) == []
 
 
-@pytest.mark.parametrize("table", [name for name in METADATA.tables if name != "billing_journal"])
+@pytest.mark.parametrize("table", sorted(METADATA.tables.keys() - {"billing_journal", "billing_archive"}))
 def test_a_change_of_a_derived_table_is_detected_and_rebuild_repairs_it(ledger: Ledger, table: str) -> None:
     """A change of any column of any derived table is detected by name, and rebuild repairs it."""
     expected = tables(ledger)

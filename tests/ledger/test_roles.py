@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from decimal import Decimal
+from pathlib import Path
 from urllib.parse import quote as quote_url
 
 import psycopg
@@ -18,11 +19,11 @@ from paths import ROOT
 from plan_kit import plan, subscribe
 
 DATABASE = "roles"
-ROLES = ("billing_owner", "billing_gateway", "billing_finance")
+ROLES = ("billing_owner", "billing_archivist", "billing_gateway", "billing_finance")
 BLOCKS = re.findall(r"```sql\n(.*?)```", (ROOT / "docs" / "security.md").read_text(encoding="utf-8"), re.DOTALL)
 TABLES = (
     *("account", "counter", "hold", "journal", "limit", "lot", "order", "payment", "token", "usage", "version"),
-    *("signal", "signal_setting", "subscription"),
+    *("archive", "signal", "signal_setting", "subscription"),
 )
 
 
@@ -115,6 +116,20 @@ def test_finance_can_read_everything(server: str) -> None:
         assert len(list(ledger.records("bob", period))) == 1
         with refused("ledger_unavailable"):
             ledger.open_account("eve", at=NOW)
+
+
+def test_the_archivist_can_archive_and_restore(server: str, tmp_path: Path) -> None:
+    """With its role, the archivist moves texts and posts the entry of it; the gateway cannot."""
+    with Ledger.open(of(server, "billing_gateway"), BOOK) as ledger:
+        work(ledger, "ann")
+        before = list(ledger.journal("ann"))
+        with refused("ledger_unavailable"):
+            ledger.archive(tmp_path, before=later(9), at=later(100_000))
+    with Ledger.open(of(server, "billing_archivist"), BOOK) as ledger:
+        assert ledger.archive(tmp_path, before=later(9), at=later(100_000), accounts=["ann"]).entries
+        assert ledger.verify() == []
+        ledger.restore(tmp_path, accounts=["ann"])
+        assert list(ledger.journal("ann"))[: len(before)] == before
 
 
 def test_the_owner_can_rebuild(server: str) -> None:

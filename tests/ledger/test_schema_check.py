@@ -340,5 +340,5 @@ def test_a_role_that_can_only_read_can_verify(postgres: str) -> None:
         with opened(f"{url}%20-crole%3D{role}", create=False) as reader:
             with pytest.raises(BillingError, match="permission denied"):
                 reader.open_account("other", at=later(1))
-            assert reader.audit() == ([], [], ledger.checkpoint())
+            assert reader.audit() == ([], [], ledger.checkpoint(), 0)
         attack(ledger, (f"DROP OWNED BY {role}", f"DROP ROLE {role}"))

@@ -3,7 +3,7 @@
 A child process runs the operations of a day on a database. It is killed, without any cleanup, before its n-th
 statement or commit. Then another process opens the database, verifies it, and runs the whole day with the same ids. All
 tables must match those of a day without a crash, byte for byte. This is repeated for every n in a thorough run, and
-for one of every 24 in a quick one. Prints the number of points.
+for one of every 24 in a quick one; then for archiving the day and restoring it. Prints the number of points.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -198,13 +199,13 @@ class Killer:
         psycopg.Connection.commit = committed  # type: ignore[method-assign,assignment]
 
 
-def run_and_kill(ledger: Ledger, n: int) -> None:
-    """Run the day in a child process that is killed at its n-th statement. The ledger must have no open connection."""
+def run_and_kill(ledger: Ledger, n: int, work: Operation = run_day) -> None:
+    """Run the work in a child process that is killed at its n-th statement. The ledger must have no open connection."""
     child = os.fork()
     if not child:
         try:
             Killer(n, with_signal=n % 2 == 0).watch(ledger)
-            run_day(ledger)
+            work(ledger)
         finally:
             os._exit(1)
     _, status = os.waitpid(child, 0)
@@ -213,15 +214,15 @@ def run_and_kill(ledger: Ledger, n: int) -> None:
         raise SystemExit(f"the process was not killed at statement {n}, but ended with {status}")
 
 
-def count_points(ledger: Ledger) -> int:
-    """Return the number of statements and commits of a day. The ledger must have no open connection."""
+def count_points(ledger: Ledger, work: Operation = run_day) -> int:
+    """Return the number of statements and commits of the work. The ledger must have no open connection."""
     read, write = os.pipe()
     child = os.fork()
     if not child:
         try:
             killer = Killer(None)
             killer.watch(ledger)
-            run_day(ledger)
+            work(ledger)
             os.write(write, str(killer.count).encode())
         finally:
             os._exit(0)
@@ -266,12 +267,46 @@ def main(url: str) -> None:
         if kit.tables(prepared) != expected:
             raise SystemExit(f"after a crash at statement {n} the tables differ")
         prepared.close()
-    print(f"{len(points)} of {count} points, {len(day())} operations, {entries} entries: all valid")
+    archived = crash_while_archiving(prepared)
+    print(
+        f"{len(points)} of {count} points, {len(day())} operations, {entries} entries, {archived} archives: all valid"
+    )
 
 
-def require_valid(ledger: Ledger) -> None:
+def crash_while_archiving(ledger: Ledger) -> int:
+    """Archive and restore the day, killed at some statements. Returns the number of points.
+
+    After each crash, the ledger is valid with and without the archive, and a restore brings all texts back.
+    """
+    with tempfile.TemporaryDirectory(prefix="brivionix-archive-") as folder:
+
+        def work(ledger: Ledger) -> None:
+            ledger.archive(folder, before=kit.later(1000), at=kit.later(1000))
+            ledger.restore(folder)
+
+        work(ledger)  # posts what is due
+        texts = stored_texts(ledger)
+        ledger.close()
+        points = list(sampled(range(1, count_points(ledger, work) + 1), slower=3))
+        for n in points:
+            run_and_kill(ledger, n, work)
+            require_valid(ledger)
+            require_valid(ledger, folder)
+            ledger.restore(folder)
+            if not texts <= stored_texts(ledger):
+                raise SystemExit(f"after a crash at statement {n} of the archive texts are missing")
+            ledger.close()
+    return len(points)
+
+
+def stored_texts(ledger: Ledger) -> set[tuple[Any, ...]]:
+    """Return the rows of the journal."""
+    return set(kit.tables(ledger)["billing_journal"])
+
+
+def require_valid(ledger: Ledger, archive: str | None = None) -> None:
     """Exit with the inconsistencies of a ledger, if there are any."""
-    inconsistencies = ledger.verify()
+    inconsistencies = ledger.verify(archive=archive)
     if inconsistencies:
         raise SystemExit("\n".join(map(str, inconsistencies)))
 

@@ -51,6 +51,7 @@ _SILENT_KINDS: Final = (
     "member_unfrozen",
     "member_removed",
     "account_unfrozen",
+    "archived",
     "set_limit",
     "remove_limit",
     "expiry_changed",

@@ -28,6 +28,7 @@ from brivionix_billing.ledger.ledger import Ledger
 from brivionix_billing.ledger.limit_reports import Limit
 from brivionix_billing.ledger.member_reports import Member
 from brivionix_billing.ledger.money_movements import MoneyMovement
+from brivionix_billing.ledger.operations.archives import ArchivedEntries
 from brivionix_billing.ledger.operations.maintenance import Audit
 from brivionix_billing.ledger.plan_reports import Subscription
 from brivionix_billing.ledger.posting.holds import DEFAULT_HOLD_TTL
@@ -46,6 +47,7 @@ __all__ = [
     "SUBACCOUNTS",
     "DEFAULT_HOLD_TTL",
     "DEFAULT_PRIORITY",
+    "ArchivedEntries",
     "Audit",
     "Balance",
     "CheckpointLog",

@@ -18,6 +18,7 @@ from typing import Any, Final
 from brivionix_billing.canonical_json import canonical_json, canonical_json_envelope
 from brivionix_billing.decimals import format_plain
 from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.ledger.archived_entries import archive_of, entry_archived_error
 from brivionix_billing.ledger.database.store import JournalRow
 from brivionix_billing.ledger.lot_changes import MONEY_POSTINGS, LotChange, lot_change
 from brivionix_billing.ledger.projections import (
@@ -222,7 +223,7 @@ class Entry:
 
     @classmethod
     def from_row(cls, row: JournalRow, *, canonical_text: bool = False) -> Entry:
-        """Read an entry. Raises ``journal_broken`` if columns, text and hash do not match.
+        """Read an entry. Raises ``journal_broken`` if columns, text and hash do not match, and ``entry_archived``.
 
         With ``canonical_text``, also if the text is not canonical JSON with exactly the keys of an entry.
         """
@@ -255,6 +256,9 @@ class Entry:
                 {lot: terms for lot, *terms in body["bought"]},
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            file = archive_of(row.body) if isinstance(row.body, str) else None
+            if file is not None:
+                raise entry_archived_error(row.number, row.id, row.account, file) from None
             raise BillingError(
                 "journal_broken",
                 f"entry {safe_repr(row.number)} ({safe_repr(row.id)}) of {safe_repr(row.account)}: altered: {error}",

@@ -68,6 +68,7 @@ _POSTING_RULES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "account": ("", ()),
     "account_frozen": ("", ()),
     "account_unfrozen": ("", ()),
+    "archived": ("", ()),
     "token": ("", ()),
     "token_changed": ("", ()),
     "secret_rotated": ("", ()),

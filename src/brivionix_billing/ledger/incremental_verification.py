@@ -27,6 +27,8 @@ def verify_new_entries(store: Store, heads: Mapping[str, tuple[int, str]]) -> It
             for message in _check_account(store, account, start, (number, hash)):
                 yield Inconsistency(account, None, message)
         except BillingError as error:
+            if error.code == "entry_archived":
+                raise
             yield Inconsistency(account, None, error.message)
     for account in heads.keys() - rows.keys():
         yield Inconsistency(account, None, "it is in the checkpoint, but not in the ledger")

@@ -11,10 +11,10 @@ from brivionix_billing.ledger.database.migrate import check_version, migrate, mi
 from brivionix_billing.ledger.database.transactions import run_read, run_transaction
 from brivionix_billing.ledger.operations.accounts import Accounts
 from brivionix_billing.ledger.operations.api_tokens import ApiTokens
+from brivionix_billing.ledger.operations.archives import Archives
 from brivionix_billing.ledger.operations.corrections import Corrections
 from brivionix_billing.ledger.operations.holds import Holds
 from brivionix_billing.ledger.operations.limits import Limits
-from brivionix_billing.ledger.operations.maintenance import Maintenance
 from brivionix_billing.ledger.operations.members import Members
 from brivionix_billing.ledger.operations.orders import Orders
 from brivionix_billing.ledger.operations.plans import Plans
@@ -26,7 +26,7 @@ from brivionix_billing.pricebook.lot_order import DEFAULT_LOT_ORDER
 __all__ = ["Ledger"]
 
 
-class Ledger(Accounts, ApiTokens, Members, Limits, Holds, Orders, Corrections, Transfers, Maintenance, Signals, Plans):
+class Ledger(Accounts, ApiTokens, Members, Limits, Holds, Orders, Corrections, Transfers, Archives, Signals, Plans):
     """A ledger of prepaid Credits in a database.
 
     Every operation takes ``id``, an idempotency key that the caller chooses. A retry with the same id and content

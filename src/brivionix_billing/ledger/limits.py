@@ -211,6 +211,17 @@ class LimitState:
         """Add what a request at a time counts to its limits."""
         change_counters(self._active(), limits, at, amounts, self._add)
 
+    def put(self, row: LimitRow | CounterRow) -> None:
+        """Add a row that earlier entries made."""
+        if isinstance(row, LimitRow):
+            self._limits[row.id] = row
+        else:
+            self._counters[row.limit, row.starts] = row
+
+    def keep(self, is_kept: Callable[[CounterRow], bool]) -> None:
+        """Drop the counters that are not kept."""
+        self._counters = {key: counter for key, counter in self._counters.items() if is_kept(counter)}
+
     def rows(self) -> Iterator[LimitRow | CounterRow]:
         """Yield all limits and counters."""
         yield from self._limits.values()

@@ -43,6 +43,10 @@ class MemberState:
         self.require_present(id)
         apply_member(self._members[id], kind, booked)
 
+    def put(self, row: MemberRow) -> None:
+        """Add a member that earlier entries made."""
+        self._members[row.id] = row
+
     def require_present(self, id: str | None) -> None:
         """Check the member of a token or a limit, if it has one."""
         if id is not None and self._members[id].state == "removed":

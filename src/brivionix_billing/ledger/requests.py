@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 from brivionix_billing.canonical_json import canonical_json
 from brivionix_billing.decimals import format_plain
 from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.ledger.archived_entries import archive_of
 from brivionix_billing.ledger.database.store import JournalRow, Store
 from brivionix_billing.ledger.entry import Entry
 from brivionix_billing.ledger.projections import HoldRow, quarter_hour
@@ -96,6 +97,8 @@ class RequestPage(NamedTuple):
     requests: tuple[Request, ...]
     next: str | None
     """Cursor of the next page, or ``None`` if there are no more requests. A page that is not full may have a cursor."""
+    archived: str | None = None
+    """Name of an archive file with charged requests that the page leaves out; ``None``: it is complete."""
 
 
 class RequestFilter(NamedTuple):
@@ -158,6 +161,7 @@ def request_page(
     require_account(store, account)
     patterns = _patterns(wanted)
     found: list[Request] = []
+    archived: str | None = None
     left = _MAX_SCANNED
     while left and cursor is not None and (cursor := _skip(store, account, start, cursor, wanted)) is not None:
         count = min(left, 2 * limit + 2)  # most requests have two entries
@@ -165,14 +169,17 @@ def request_page(
         left -= count
         for row in rows:
             cursor = _Cursor(row.entry.at, row.entry.number)
+            if row.entry.kind in ("settle", "charge") and (file := archive_of(row.entry.body)) is not None:
+                archived = file
+                continue
             request = _request(row, wanted, patterns, now)
             if request is not None:
                 found.append(request)
                 if len(found) == limit:
-                    return RequestPage(tuple(found), str(cursor))
+                    return RequestPage(tuple(found), str(cursor), archived)
         if len(rows) < count:
             cursor = None
-    return RequestPage(tuple(found), None if cursor is None else str(cursor))
+    return RequestPage(tuple(found), None if cursor is None else str(cursor), archived)
 
 
 def open_holds(store: Store, account: str, now: str) -> list[Request]:

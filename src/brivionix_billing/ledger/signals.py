@@ -276,6 +276,13 @@ class SignalState:
         self.settings: dict[str, SignalSettingRow] = {}
         self.signals: dict[int, SignalRow] = {}
 
+    def put(self, row: SignalSettingRow | SignalRow) -> None:
+        """Add a row that earlier entries made."""
+        if isinstance(row, SignalSettingRow):
+            self.settings[row.name] = row
+        else:
+            self.signals[row.number] = row
+
     def set(self, content: Mapping[str, Any], member: str | None) -> None:
         """Apply an entry that sets or removes a setting. ``member`` is that of its limit."""
         name = content["signal"]

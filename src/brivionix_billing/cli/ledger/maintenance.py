@@ -1,4 +1,4 @@
-"""Subcommands of ``ledger`` for maintenance: migrate, expire, prune, verify, checkpoint, rebuild."""
+"""Subcommands of ``ledger`` for maintenance: migrate, expire, prune, verify, checkpoint, rebuild, archives."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from brivionix_billing.cli.ledger.common import (
 from brivionix_billing.cli.output import as_json, print_rows, print_stderr, print_stdout
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.files import atomic_write_bytes, read_bounded
-from brivionix_billing.times import format_instant
+from brivionix_billing.times import Period, format_instant, parse_instant
 
 if TYPE_CHECKING:
     from brivionix_billing.ledger import Audit, Ledger
@@ -97,6 +97,7 @@ def add_commands(commands: Any) -> None:
         "--new-only", action="store_true", help="verify only the entries after the checkpoint, which takes less time"
     )
     parser.add_argument("--new-log", action="store_true", help="create the log with its first checkpoint")
+    parser.add_argument("--archive", metavar="FOLDER", help="the files of archived entries: verify these as well")
 
     parser = subcommand(
         commands,
@@ -123,6 +124,33 @@ def add_commands(commands: Any) -> None:
         action="store_true",
         help="rebuild even if the journal was truncated, as far as the tables show",
     )
+    parser.add_argument("--archive", metavar="FOLDER", help="the files of archived entries, if there are any")
+
+    parser = subcommand(
+        commands,
+        "archive",
+        _archive,
+        "move the content of old requests to a file",
+        "Verifies the accounts, and moves the content of entries of requests that were booked before a time to a new "
+        "file. Their rows stay in the journal, with their hashes. Payments, statements and balances do not change.",
+        at=True,
+    )
+    parser.add_argument("account", metavar="ACCOUNT", nargs="*", help="account (default: all)")
+    parser.add_argument(
+        "--before", metavar="PERIOD", required=True, help="a month (2026-10), whose start is the time, or a time"
+    )
+    parser.add_argument("--zone", default="UTC", metavar="Z", help="time zone of the month (default: UTC)")
+    parser.add_argument("--to", metavar="FOLDER", required=True, help="write the file to this folder")
+
+    parser = subcommand(
+        commands,
+        "restore",
+        _restore,
+        "move the content of archived requests back",
+        "Moves the content of archived entries from the files in a folder back to the journal. The files stay.",
+    )
+    parser.add_argument("folder", metavar="FOLDER", help="the files of archived entries")
+    parser.add_argument("account", metavar="ACCOUNT", nargs="*", help="account (default: all)")
 
 
 def _migrate(args: Namespace) -> int:
@@ -163,14 +191,19 @@ def _verify(args: Namespace) -> int:
         raise BillingError("invalid_argument", "--key, --sign-key and --new-log require --checkpoint-log FILE; add it")
     if log is not None and log.newest is not None:
         checkpoint = dict(log.newest.heads)
-    if args.new_only and (checkpoint is None or args.sign_key):
+    if args.new_only and (checkpoint is None or args.sign_key or args.archive):
         # A signed checkpoint states that everything was verified.
         raise BillingError(
             "invalid_argument",
-            "--new-only requires a checkpoint and signs none; add --checkpoint, remove --sign-key",
+            "--new-only requires a checkpoint, signs none and reads no archive; add --checkpoint, remove --sign-key "
+            "and --archive",
         )
     with open_ledger(args) as ledger:
-        audit = _audit_new(ledger, checkpoint) if args.new_only and checkpoint else ledger.audit(checkpoint)
+        audit = (
+            _audit_new(ledger, checkpoint)
+            if args.new_only and checkpoint
+            else ledger.audit(checkpoint, archive=args.archive)
+        )
     found = [*audit.inconsistencies, *([] if log is None else log.inconsistencies)]
     newest = None if log is None else log.newest
     matched = None if newest is None else {"number": newest.number, "at": format_instant(newest.at)}
@@ -194,6 +227,13 @@ def _verify(args: Namespace) -> int:
         print_stderr(f"INVALID: {_pluralize(len(found), 'inconsistency', 'inconsistencies')}")
         return EXIT_NEGATIVE
     if log is not None:
+        if audit.unproved and args.sign_key:
+            # A signed checkpoint states that everything was verified.
+            raise BillingError(
+                "invalid_argument",
+                f"{_pluralize(audit.unproved, 'account')} archived since the last checkpoint, so no checkpoint was "
+                "signed; add --archive FOLDER",
+            )
         log.append(audit.heads)
     elif checkpoint is None:
         print_stderr("note: a truncated or rewritten journal is detected only with --checkpoint-log or --checkpoint")
@@ -286,6 +326,25 @@ def _rebuild(args: Namespace) -> int:
             "invalid_argument", "rebuild replaces all tables except the journal; make a backup, then add --yes"
         )
     with open_ledger(args) as ledger:
-        count = ledger.rebuild(accept_loss=args.accept_loss)
+        count = ledger.rebuild(accept_loss=args.accept_loss, archive=args.archive)
     print_rows([{"rows": count}], args.format, lambda: f"{_pluralize(count, 'row')} rebuilt from the journal")
+    return EXIT_OK
+
+
+def _archive(args: Namespace) -> int:
+    is_month = len(args.before) == len("2026-10")
+    before = Period.parse(args.before, args.zone).start if is_month else parse_instant(args.before)
+    with open_ledger(args) as ledger:
+        done = ledger.archive(args.to, before=before, at=parse_time_or_now(args.at), accounts=args.account or None)
+    row = {"file": done.file and str(done.file), "accounts": done.accounts, "entries": done.entries}
+    entries, accounts = _pluralize(done.entries, "entry", "entries"), _pluralize(done.accounts, "account")
+    text = "nothing to archive" if done.file is None else f"{done.file}: {entries} of {accounts} archived"
+    print_rows([row], args.format, lambda: text)
+    return EXIT_OK
+
+
+def _restore(args: Namespace) -> int:
+    with open_ledger(args) as ledger:
+        count = ledger.restore(args.folder, accounts=args.account or None)
+    print_rows([{"entries": count}], args.format, lambda: f"{_pluralize(count, 'entry', 'entries')} restored")
     return EXIT_OK

@@ -89,10 +89,12 @@ def _requests(args: Namespace) -> int:
         if args.out:
             currencies = sorted({lot.paid.currency for lot in ledger.lots(args.account) if lot.paid is not None})
             count = _write(args.out, rows, currencies)
+            listing.warn()
             print_stderr(f"{args.out}: {count_noun(count, 'request')}")
             return EXIT_OK
         found = list(rows)
     print_rows(found, args.format, lambda: _table(found))
+    listing.warn()
     if listing.next is not None:
         print_stderr(f"there may be more; continue with --after {listing.next}")
     return EXIT_OK
@@ -105,6 +107,14 @@ class _Listing:
         self._ledger, self._args = ledger, args
         self._at = parse_time_or_now(args.at)
         self.next: str | None = args.after
+        self._archived: str | None = None
+
+    def warn(self) -> None:
+        """Say on stderr if requests are left out."""
+        if self._archived is not None:
+            print_stderr(
+                f"warning: charged requests in archive file {self._archived} are not listed; restore it to list them"
+            )
 
     def rows(self, limit: int | None) -> Iterator[dict[str, Any]]:
         """Yield up to ``limit`` requests as JSON values."""
@@ -132,6 +142,7 @@ class _Listing:
                 after=self.next,
             )
             self.next = page.next
+            self._archived = self._archived or page.archived
             yield from map(self._row, page.requests)
             if page.next is None:
                 return

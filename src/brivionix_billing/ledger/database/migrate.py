@@ -12,7 +12,7 @@ from brivionix_billing.ledger.database.tables import VERSION_TABLE
 
 __all__ = ["SCHEMA_VERSION", "check_version", "migrate", "migrate_or_check", "schema_version"]
 
-SCHEMA_VERSION: Final = "0011"
+SCHEMA_VERSION: Final = "0012"
 """The version of the tables that this library uses."""
 
 _NEWER: Final = "the ledger is newer than the library; install the version that migrated it"

@@ -62,6 +62,7 @@ class Statements:
             f"SELECT {journal} FROM billing_journal WHERE account = ? AND kind NOT IN ({tables.REQUEST_KINDS}) "
             "AND kind = 'charge_reversed'"
         )
+        self._add_archive_statements(journal)
         self.account = self._select(mappings.ACCOUNT, "id = ?")
         self.accounts = self._sql("SELECT id FROM billing_account WHERE id > ? ORDER BY id LIMIT ?")
         self.lot = self._select(mappings.LOT, "id = ?")
@@ -120,7 +121,7 @@ class Statements:
             for name in (
                 *("billing_journal", "billing_lot", "billing_hold", "billing_token", "billing_usage"),
                 *("billing_payment", "billing_order", "billing_member", "billing_limit", "billing_counter"),
-                *("billing_signal_setting", "billing_signal", "billing_subscription"),
+                *("billing_signal_setting", "billing_signal", "billing_subscription", "billing_archive"),
             )
         }
         self.live_flag_mismatches = (
@@ -185,6 +186,34 @@ class Statements:
             for names in selections
             if "model" not in names
         }
+
+    def _add_archive_statements(self, journal: str) -> None:
+        archive = "account, through, hash, file, position, length, digest, state, holds, usage, kept"
+        self.archives = self._sql(f"SELECT {archive} FROM billing_archive WHERE account = ? ORDER BY through")
+        self.add_archive = self._sql(f"INSERT INTO billing_archive ({archive}) VALUES ({', '.join('?' * 11)})")
+        self.delete_archive = self._sql("DELETE FROM billing_archive WHERE account = ? AND through = ?")
+        part = f"account = ? AND number > ? AND number <= ? AND kind IN ({tables.REQUEST_KINDS})"
+        self.count_requests = self._sql(f"SELECT COUNT(*) FROM billing_journal WHERE {part}")
+        self.count_through = self._sql("SELECT COUNT(*) FROM billing_journal WHERE account = ? AND number <= ?")
+        self.archive_entries = self._sql(
+            f"UPDATE billing_journal SET body = ? WHERE {part} AND substr(body, 1, 1) = '{{'"
+        )
+        self.restore_entry = self._sql(
+            "UPDATE billing_journal SET body = ? WHERE account = ? AND number = ? AND hash = ? AND body = ?"
+        )
+        self.rare_entries_through = self._sql(
+            f"SELECT {journal} FROM billing_journal WHERE account = ? AND kind NOT IN ({tables.REQUEST_KINDS}) "
+            "AND number <= ? ORDER BY number"
+        )
+        columns = ", ".join(
+            f"CAST(hold.{name} AS TEXT)" if index in mappings.HOLD.amounts else f"hold.{name}"
+            for index, name in enumerate(mappings.HOLD.columns)
+        )
+        self.archived_holds = self._sql(
+            f"SELECT journal.number, {columns} FROM billing_journal journal JOIN billing_hold hold "
+            "ON hold.id = journal.id WHERE journal.account = ? AND journal.number > ? AND journal.number <= ? "
+            "AND journal.kind = 'hold' ORDER BY journal.number LIMIT ?"
+        )
 
     def _add_signal_statements(self, skip_locked: str) -> None:
         self.signal_settings = self._select(mappings.SIGNAL_SETTING, "account = ? AND active = 1 ORDER BY name")

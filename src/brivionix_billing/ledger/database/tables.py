@@ -86,6 +86,15 @@ ACCOUNT: Final = Table(
     Column("signals", _COUNT, nullable=True),
     _text_column("subscription", null=True),
 )
+ARCHIVE: Final = Table(
+    "billing_archive",
+    METADATA,
+    _text_column("account", key=True),
+    Column("through", _COUNT, primary_key=True, nullable=False, autoincrement=False),
+    *[_text_column(name) for name in ("hash", "file")],
+    *[_count_column(name) for name in ("position", "length")],
+    *[_text_column(name) for name in ("digest", "state", "holds", "usage", "kept")],
+)
 LOT: Final = Table(
     "billing_lot",
     METADATA,

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger import verification
+from brivionix_billing.ledger.archive_files import ArchiveFolder
 from brivionix_billing.ledger.counter_pruning import prune_counters
 from brivionix_billing.ledger.database.clock import database_time
 from brivionix_billing.ledger.database.schema_check import check_schema
@@ -21,7 +23,7 @@ from brivionix_billing.ledger.operations.queries import Queries
 from brivionix_billing.ledger.posting.allowances import post_due
 from brivionix_billing.ledger.reports import require_account, simulate_expiries
 from brivionix_billing.ledger.timestamps import format_timestamp, parse_timestamp
-from brivionix_billing.ledger.verification import Inconsistency
+from brivionix_billing.ledger.verification import Inconsistency, Verified
 from brivionix_billing.times import as_utc
 
 __all__ = ["Audit", "Maintenance"]
@@ -38,43 +40,57 @@ class Audit(NamedTuple):
     inconsistencies: list[Inconsistency]
     """Empty if the ledger is valid."""
     notes: list[str]
-    """Differences of the database's schema that are harmless."""
+    """Harmless differences of the database's schema, and what was not verified."""
     heads: Heads
     """The number and hash of the last entry of every account, at the moment that was verified."""
+    unproved: int = 0
+    """Number of accounts that were replayed from a state that neither an archive nor the checkpoint proves."""
 
 
 class Maintenance(Queries):
     """Maintenance of a ledger."""
 
-    def verify(self, checkpoint: Heads | None = None) -> list[Inconsistency]:
+    def verify(self, checkpoint: Heads | None = None, *, archive: str | Path | None = None) -> list[Inconsistency]:
         """Verify the ledger as :meth:`audit` does. Returns an empty list if it is valid."""
-        return self.audit(checkpoint).inconsistencies
+        return self.audit(checkpoint, archive=archive).inconsistencies
 
-    def audit(self, checkpoint: Heads | None = None) -> Audit:
+    def audit(self, checkpoint: Heads | None = None, *, archive: str | Path | None = None) -> Audit:
         """Check the schema of the database, replay the whole journal, and compare it with all derived tables.
 
         ``checkpoint`` is a former result of :meth:`checkpoint`, or the heads of a signed one. With it, a journal that
         was truncated, or rewritten with all hashes, is detected as well.
+
+        ``archive`` is the folder with the files of archived entries: then the whole chain is replayed. Without it,
+        accounts with archived entries are replayed from the state after them, which the database has. Raises
+        ``file_unreadable`` if a file is missing.
         """
         schema = run_read(self.engine, check_schema)
         found = [Inconsistency(None, None, f"schema: {message}") for message in schema.inconsistencies]
         heads: Heads = {}
+        unproved, notes = 0, list(schema.notes)
+        folder = None if archive is None else ArchiveFolder(archive)
 
-        def work(store: Store) -> tuple[list[Inconsistency], Heads]:
-            return list(verification.verify(store, checkpoint or {})), _heads(store)
+        def work(store: Store) -> tuple[Verified, Heads]:
+            return verification.verify(store, checkpoint or {}, folder), _heads(store)
 
         try:
-            replayed, heads = self._run_read(work, None)
+            (replayed, unproved), heads = self._run_read(work, None)
             found += replayed
         except (BillingError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             # Statements and values of the ledger may fail on a schema that was changed.
+            if isinstance(error, BillingError) and error.code == "file_unreadable":
+                raise
             if isinstance(error, BillingError) and error.code == "journal_broken":
                 found.append(Inconsistency("?", None, error.message))  # the journal is unreadable
             elif not found:
                 raise
             else:
                 found.append(Inconsistency(None, None, f"the journal cannot be replayed with this schema: {error}"))
-        return Audit(found, schema.notes, heads)
+        if unproved:
+            notes.append(
+                f"accounts archived since the checkpoint: {unproved}; only the archive folder proves their state"
+            )
+        return Audit(found, notes, heads, unproved)
 
     def verify_new_entries(self, checkpoint: Heads) -> list[Inconsistency]:
         """Verify only the entries after a checkpoint, in time proportional to their number.
@@ -93,13 +109,17 @@ class Maintenance(Queries):
         """
         return self._run_read(_heads, None)
 
-    def rebuild(self, *, accept_loss: bool = False) -> int:
+    def rebuild(self, *, accept_loss: bool = False, archive: str | Path | None = None) -> int:
         """Rebuild all derived tables from the journal. Returns the number of rows.
+
+        ``archive`` is the folder with the files of archived entries; without it, an account that has any raises
+        ``entry_archived``.
 
         Raises ``journal_broken`` if the journal is inconsistent, or if the tables name entries that are missing in it:
         they are the only remaining record of a truncated journal. ``accept_loss`` rebuilds in the second case.
         """
-        return self._run_write(partial(verification.rebuild, accept_loss=accept_loss), None)
+        folder = None if archive is None else ArchiveFolder(archive)
+        return self._run_write(partial(verification.rebuild, accept_loss=accept_loss, folder=folder), None)
 
     def prune_counters(self, *, at: datetime, accounts: Iterable[str] | None = None) -> int:
         """Delete counters of limits whose windows ended more than 62 days ago. Returns their number.

@@ -109,7 +109,8 @@ class Queries(LedgerBase):
         ``at`` is the current time: it decides which holds have expired. ``token`` is the id of a token, and
         ``member`` that of a member. ``model`` returns charged requests only. ``limit`` is 1 to 1000 requests.
         ``after`` is the cursor ``next`` of the previous page. A page reads a bounded number of entries, so with a
-        filter it may be shorter than ``limit``, or empty, and still have a cursor. Raises ``unknown_account`` and
+        filter it may be shorter than ``limit``, or empty, and still have a cursor. Charged requests whose entries are
+        archived are left out; ``archived`` tells. Raises ``unknown_account`` and
         ``invalid_argument``.
         """
         now = format_timestamp(at)
