@@ -184,6 +184,16 @@ def test_a_removed_member_stays_removed(ledger: Ledger) -> None:
     assert ledger.verify() == []
 
 
+def test_limits_of_a_removed_member_are_listed_only_for_it(ledger: Ledger) -> None:
+    """They limit nothing any more, but its history can still be read."""
+    with_members(ledger, "ann", "bob")
+    for member in ("ann", "bob"):
+        ledger.set_limit("acct", f"l-{member}", 9, window="day", member=member, id=f"l-{member}", at=NOW)
+    ledger.remove_member("acct", "ann", reason="left", id="rm", at=NOW)
+    assert [limit.name for limit in ledger.limits("acct", at=NOW)] == ["l-bob"]
+    assert [limit.name for limit in ledger.limits("acct", at=NOW, member="ann")] == ["l-ann"]
+
+
 def test_a_token_moves_to_another_member_and_its_history_does_not(database: str) -> None:
     """What the token used stays with the member before, in one quarter of an hour, and of an open hold."""
     with opened(database) as ledger:

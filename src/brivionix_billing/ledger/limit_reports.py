@@ -11,6 +11,7 @@ from brivionix_billing.ledger.database.store import Store
 from brivionix_billing.ledger.locked_account import LockedAccount
 from brivionix_billing.ledger.posting.allowances import post_due
 from brivionix_billing.ledger.posting.limits import window_use
+from brivionix_billing.ledger.projections import MemberRow
 from brivionix_billing.ledger.reports import require_account
 from brivionix_billing.ledger.timestamps import parse_timestamp
 from brivionix_billing.ledger.units import units_to_credits
@@ -72,8 +73,14 @@ def limits(store: Store, account: str, now: str, member: str | None, include_mem
     shown = []
     if member is not None:
         rows = [row for row in locked.limits.of(locked.member(member).id) if row.member is not None]
+    elif include_members:
+        rows = locked.limits.all()
+        if any(row.member is not None for row in rows):
+            members = store.fetch_all(MemberRow, store.sql.members, account)
+            removed = {member.id for member in members if member.state == "removed"}
+            rows = [row for row in rows if row.member not in removed]
     else:
-        rows = locked.limits.all() if include_members else locked.limits.of(None)
+        rows = locked.limits.of(None)
     for row in rows:
         use = window_use(locked, row, parse_timestamp(now))
         shown.append(

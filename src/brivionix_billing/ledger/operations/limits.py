@@ -80,8 +80,8 @@ class Limits(LedgerBase):
     ) -> list[Limit]:
         """Return the limits of an account, sorted by name, with their use at ``at``, the current time.
 
-        With ``member``, only those of this member. Without ``include_members``, only those of no member. Raises
-        ``unknown_member``.
+        With ``member``, only those of this member, also if it was removed; else none of removed members. Without
+        ``include_members``, only those of no member. Raises ``unknown_member``.
         """
         now = format_timestamp(at)
         return self._run_read(
