@@ -11,7 +11,7 @@ import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from hashlib import sha256
@@ -31,7 +31,8 @@ BODY: Final = {"usage": {"input_tokens": 12_000, "output_tokens": 800, "total_to
 TEMPLATE: Final = "z00"
 """Account of the template. No hash, number or text of its journal contains it, but its ids."""
 TABLES: Final = ("account", "lot", "hold", "token", "usage")
-ROUNDS: Final = 40
+WARM_UP: Final = 5
+ROUNDS: Final = 60
 
 
 def fill(path: Path, pairs: int) -> None:
@@ -106,24 +107,26 @@ def _copy_journal(source: sqlite3.Connection, target: psycopg.Connection[Any], n
     return head
 
 
-def operations(ledger: Ledger, entries: int) -> Iterator[tuple[str, float]]:
-    """Yield each operation with its median time in milliseconds."""
-    now, account, usage = START + SPACING * entries, "z00", Usage.from_response(BODY)
-    charge = BOOK.rate(usage, model="gpt-5.4-mini", group="default", at=now)
-    times: dict[str, list[float]] = {}
+class Account:
+    """The first account of a ledger, and the times of operations on it."""
 
-    def timed(name: str, operation: Callable[..., Any], *args: Any, **options: Any) -> None:
+    def __init__(self, url: str, entries: int) -> None:
+        self.ledger, self.times = Ledger.open(url, BOOK), dict[str, list[float]]()
+        self._now = START + SPACING * entries
+        self._charge = BOOK.rate(Usage.from_response(BODY), model="gpt-5.4-mini", group="default", at=self._now)
+
+    def run(self, number: int) -> None:
+        """Run each operation once."""
+        ledger, now, account, id = self.ledger, self._now, "z00", f"new{number}"
+        self._timed("balance", ledger.balance, account, at=now)
+        self._timed("hold", ledger.hold, account, "0.1", id=id, at=now, token=f"{account}-tok")
+        self._timed("settle", ledger.settle, id, self._charge, usage=BODY, at=now)
+        self._timed("newest 100 requests", ledger.requests, account, at=now)
+
+    def _timed(self, name: str, operation: Callable[..., Any], *args: Any, **options: Any) -> None:
         begin = time.perf_counter()
         operation(*args, **options)
-        times.setdefault(name, []).append(time.perf_counter() - begin)
-
-    for number in range(ROUNDS):
-        id = f"new{number}"
-        timed("balance", ledger.balance, account, at=now)
-        timed("hold", ledger.hold, account, "0.1", id=id, at=now, token=f"{account}-tok")
-        timed("settle", ledger.settle, id, charge, usage=BODY, at=now)
-        timed("newest 100 requests", ledger.requests, account, at=now)
-    yield from ((name, median(each[5:]) * 1000) for name, each in times.items())
+        self.times.setdefault(name, []).append(time.perf_counter() - begin)
 
 
 def report_sizes(url: str) -> None:
@@ -137,14 +140,17 @@ def report_sizes(url: str) -> None:
             print(f"  {'index' if kind == 'i' else 'table'} {name}: {size / 1e6:.0f} MB")
 
 
-def measure(url: str, entries: int, per_account: int) -> None:
-    """Print what the operations on a filled ledger take, and the sizes of its tables."""
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("VACUUM ANALYZE")
-    with Ledger.open(url, BOOK) as ledger:
-        for name, milliseconds in operations(ledger, per_account):
-            print(f"{entries} entries: {name} {milliseconds:.2f} ms", flush=True)
-    report_sizes(url)
+def compare(few: Account, many: Account) -> None:
+    """Print the times of operations on both ledgers, which take turns, and the median of the rounds' ratios."""
+    for number in range(WARM_UP + ROUNDS):
+        few.run(number)
+        many.run(number)
+    for name, before in few.times.items():
+        pairs = list(zip(before[WARM_UP:], many.times[name][WARM_UP:], strict=True))
+        small, large = (median(each) * 1000 for each in zip(*pairs, strict=True))
+        ratios = sorted(after / base for base, after in pairs)
+        middle = f"{ratios[len(ratios) // 4]:.2f} to {ratios[-len(ratios) // 4]:.2f}"
+        print(f"{name}: {small:.2f} ms, {large:.2f} ms; {median(ratios):.2f} times (middle half {middle})", flush=True)
 
 
 def main() -> None:
@@ -161,11 +167,19 @@ def main() -> None:
             fill(large, args.pairs)
         with sqlite3.connect(large) as source:
             (count,) = source.execute("SELECT COUNT(*) FROM billing_journal").fetchone()
+        measured = []
         for name, template, accounts, entries in (("small", small, 1, 10_003), ("large", large, args.accounts, count)):
             url = server.create(name)
             Ledger.open(url, BOOK).close()
             copied = copy_accounts(template, url, accounts, args.seconds)
-            measure(url, entries * copied, entries // 2)
+            print(f"{name}: {copied} accounts, {entries * copied} entries", flush=True)
+            with psycopg.connect(url, autocommit=True) as connection:
+                connection.execute("VACUUM ANALYZE")
+            measured.append(Account(url, entries // 2))
+        compare(*measured)
+        for account in measured:
+            account.ledger.close()
+        report_sizes(server.url("large"))
 
 
 if __name__ == "__main__":

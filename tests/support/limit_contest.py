@@ -18,13 +18,14 @@ __all__ = ["contend"]
 NOW: Final = datetime(2026, 10, 20, 8, tzinfo=UTC)
 ACCOUNT: Final = "acct_1"
 _PATIENCE: Final = 300
+"""Seconds that a process waits for the others to start."""
 
 
-def contend(url: str, *, writers: int, requests: int, processes: bool) -> Counter[str]:
+def contend(url: str, *, writers: int, requests: int, processes: bool, patience: float = 300) -> Counter[str]:
     """Let writers hold, settle and release on an account whose limits cover half of the requests.
 
     Asserts that no state of the journal exceeds a limit, that each limit is used up, and that no other error occurs.
-    Returns the number of requests by outcome.
+    Returns the number of requests by outcome. ``patience`` is the maximum number of seconds for all of them.
     """
     limits = {"requests": requests // 2, "credits": requests // 2, "tokens": requests * 300}
     with Ledger.open(url) as ledger:
@@ -48,9 +49,9 @@ def contend(url: str, *, writers: int, requests: int, processes: bool) -> Counte
         ]
     for runner in runners:
         runner.start()
-    outcomes = sum((reports.get(timeout=_PATIENCE) for _ in runners), Counter[str]()) if processes else Counter[str]()
+    outcomes = sum((reports.get(timeout=patience) for _ in runners), Counter[str]()) if processes else Counter[str]()
     for runner in runners:
-        runner.join(_PATIENCE)
+        runner.join(patience)
     if not processes:
         outcomes = sum(found, Counter[str]())
     with Ledger.open(url) as ledger:
