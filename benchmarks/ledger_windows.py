@@ -55,7 +55,7 @@ def contest(quick: bool, databases: Sequence[str] = ("sqlite", "postgresql")) ->
 
 def _report(name: str, url: str, requests: int) -> None:
     start = time.perf_counter()
-    outcomes = contend(url, writers=WRITERS, requests=requests, processes=True, patience=7200)
+    outcomes = contend(url, writers=WRITERS, requests=requests, processes=True, patience=7200, retries=9)
     seconds = time.perf_counter() - start
     print(f"{WRITERS} processes, {name}: {dict(outcomes)}, no window exceeded; {seconds:.0f} s with checks", flush=True)
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
+from functools import partial
 from typing import Any, Final
 
 from brivionix_billing.errors import BillingError
@@ -21,11 +22,15 @@ _PATIENCE: Final = 300
 """Seconds that a process waits for the others to start."""
 
 
-def contend(url: str, *, writers: int, requests: int, processes: bool, patience: float = 300) -> Counter[str]:
+def contend(
+    url: str, *, writers: int, requests: int, processes: bool, patience: float = 300, retries: int = 0
+) -> Counter[str]:
     """Let writers hold, settle and release on an account whose limits cover half of the requests.
 
     Asserts that no state of the journal exceeds a limit, that each limit is used up, and that no other error occurs.
     Returns the number of requests by outcome. ``patience`` is the maximum number of seconds for all of them.
+    ``retries`` is how often a writer does an operation again, with the same id, that waited too long for the others: on
+    a machine whose processes are paused, a lock may be held for longer than it is waited for.
     """
     limits = {"requests": requests // 2, "credits": requests // 2, "tokens": requests * 300}
     with Ledger.open(url) as ledger:
@@ -38,13 +43,13 @@ def contend(url: str, *, writers: int, requests: int, processes: bool, patience:
     if processes:
         context = multiprocessing.get_context("forkserver")
         gate, reports = context.Barrier(writers), context.Queue()
-        runners = [context.Process(target=_write, args=(url, gate, reports.put, range(n, requests, writers)))
+        runners = [context.Process(target=_write, args=(url, gate, reports.put, range(n, requests, writers), retries))
                    for n in range(writers)]  # fmt: skip
     else:
         found: list[Counter[str]] = []
         gate = threading.Barrier(writers)  # type: ignore[assignment]  # the same methods
         runners = [
-            threading.Thread(target=_write, args=(url, gate, found.append, range(n, requests, writers)))
+            threading.Thread(target=_write, args=(url, gate, found.append, range(n, requests, writers), retries))
             for n in range(writers)
         ]
     for runner in runners:
@@ -59,7 +64,7 @@ def contend(url: str, *, writers: int, requests: int, processes: bool, patience:
     return outcomes
 
 
-def _write(url: str, gate: Any, report: Callable[[Counter[str]], None], numbers: range) -> None:
+def _write(url: str, gate: Any, report: Callable[[Counter[str]], None], numbers: range, retries: int) -> None:
     """Hold one Credit or two for each request. Release every fifth, and settle the others for less."""
     outcomes = Counter[str]()
     try:
@@ -68,18 +73,28 @@ def _write(url: str, gate: Any, report: Callable[[Counter[str]], None], numbers:
             for number in numbers:
                 at, id = NOW + timedelta(milliseconds=number), f"req_{number:06d}"
                 try:
-                    ledger.hold(ACCOUNT, 1 + number % 2, id=id, at=at, tokens=1000)
+                    _retry(retries, partial(ledger.hold, ACCOUNT, 1 + number % 2, id=id, at=at, tokens=1000))
                     outcomes["granted"] += 1
                     if number % 5 == 0:
-                        ledger.release(id, at=at)
+                        _retry(retries, partial(ledger.release, id, at=at))
                     else:
-                        ledger.settle(id, "0.75" if number % 3 else "1", at=at)
+                        _retry(retries, partial(ledger.settle, id, "0.75" if number % 3 else "1", at=at))
                 except BillingError as error:
                     outcomes[error.code if error.code == "limit_reached" else str(error)] += 1
     except BaseException as error:  # any other error is an outcome, too
         outcomes[f"{type(error).__name__}: {error}"] += 1
         gate.abort()
     report(outcomes)
+
+
+def _retry(retries: int, operation: Callable[[], object]) -> None:
+    for left in range(retries, -1, -1):
+        try:
+            operation()
+            return
+        except BillingError as error:
+            if error.code != "ledger_unavailable" or not left:
+                raise
 
 
 def _check(ledger: Ledger, limits: dict[str, Fraction], outcomes: Counter[str]) -> None:
