@@ -22,8 +22,8 @@ from brivionix_billing.invoice.aggregation.account_usage import (
     card_identity,
 )
 from brivionix_billing.invoice.aggregation.dimensions import Dimensions
+from brivionix_billing.invoice.aggregation.opening import open_plain_rows
 from brivionix_billing.invoice.aggregation.partitions import SpilledPartitions
-from brivionix_billing.invoice.aggregation.plain_rows import open_plain_rows
 from brivionix_billing.invoice.aggregation.reader import (
     UNBILLED,
     BucketKey,

@@ -7,16 +7,12 @@ usual path decides every special case, and both together give what it gives alon
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from enum import IntEnum
 from itertools import starmap
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from brivionix_billing.errors import BillingError
-from brivionix_billing.frames.layout import FrameOptions, quote, text_literal
+from brivionix_billing.frames.layout import quote, text_literal
 from brivionix_billing.frames.query import table_of
 from brivionix_billing.frames.rater import FrameRater
 from brivionix_billing.frames.row_classes import RowClass
@@ -28,7 +24,6 @@ from brivionix_billing.invoice.aggregation.account_usage import (
     UsageBucket,
     card_identity,
 )
-from brivionix_billing.invoice.aggregation.parquet_view import create_view, parquet_files
 from brivionix_billing.invoice.aggregation.reader import Chunk, ChunkReader, FoundRecords, bill_quantities
 from brivionix_billing.invoice.aggregation.record_sql import RecordSql
 from brivionix_billing.invoice.aggregation.sorted_leaves import (
@@ -41,7 +36,7 @@ from brivionix_billing.invoice.aggregation.sorted_leaves import (
 )
 from brivionix_billing.merkle import RootBuilder
 from brivionix_billing.rating import RateCard
-from brivionix_billing.tables import Columns, TableOptions, UsageLines
+from brivionix_billing.tables import Columns, TableOptions
 from brivionix_billing.tables.queries import Queries, WorkProgress
 from brivionix_billing.times import format_instant
 from brivionix_billing.usage import Usage
@@ -51,10 +46,8 @@ from brivionix_billing.usage.record_file import Record, read_records
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection as Connection
 
-__all__ = ["PlainRows", "open_plain_rows"]
+__all__ = ["PlainRows"]
 
-_MAX_MEGABYTES: Final = 3000
-"""Maximum memory of DuckDB. Beyond it, sorted rows move to temporary files."""
 _LINES: Final = 10_000
 _MAX_FOUND: Final = 1_000
 _EXAMPLE: Final = {"request_id": "-", "at": "2026-01-01T00:00:00Z"}
@@ -98,59 +91,6 @@ class _Group(NamedTuple):
     sums: list[int]
     stated: list[int]
     """In how many rows each count is stated."""
-
-
-@contextmanager
-def open_plain_rows(
-    lines: object, reader: ChunkReader, report: Callable[[int, int], None] | None = None
-) -> Iterator[PlainRows | None]:
-    """Yield the plain rows of usage, or ``None`` if it is no Parquet, or has columns that this module cannot write.
-
-    ``report`` is called with (lines, 0) while they are read.
-    """
-    files = parquet_files(lines)
-    if files is None or not isinstance(lines, UsageLines):
-        yield None
-        return
-    import duckdb
-
-    with tempfile.TemporaryDirectory(prefix="brivionix-") as folder, duckdb.connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'")
-        connection.execute(f"SET memory_limit = '{_memory_limit()}MB'")
-        connection.execute(f"SET temp_directory = {text_literal(folder)}")
-        position = lines.options.position
-        total = position.total
-        try:
-            rows = _prepare(connection, files, reader, lines.options, report)
-        except (BillingError, duckdb.Error):
-            rows = None  # the usual path finds the words for what is wrong
-            position.total, position.done = total, 0
-        try:
-            yield rows
-        except duckdb.Error as error:
-            raise BillingError("file_unreadable", f"the usage cannot be added up: {error}") from None
-
-
-def _prepare(
-    connection: Connection,
-    files: Sequence[str],
-    reader: ChunkReader,
-    options: TableOptions,
-    report: Callable[[int, int], None] | None,
-) -> PlainRows | None:
-    table = create_view(connection, files)
-    if table is None:
-        return None
-    names, types = list(table.names), list(table.types)
-    silent = TableOptions(options.mapping, options.values, options.meters)
-    rater = FrameRater(names, types, reader.book, FrameOptions(options.mapping, options.values))
-    record = RecordSql(names, types, rater.layout, silent)
-    if not record.supports_table:
-        return None
-    for _ in files[1:]:
-        Columns(names, options)  # notes the columns that are not read for each file, as the usual path does
-    progress = WorkProgress(options.position, table.rows, report)
-    return PlainRows(connection, names, record, rater, reader, options, table.rows, progress)
 
 
 class PlainRows:
@@ -417,14 +357,6 @@ class PlainRows:
         forest.finish()
         for account in usage.accounts.values():
             account.requests = account.tree.size
-
-
-def _memory_limit() -> int:
-    """Return the memory for DuckDB in MB: at most half of the machine's."""
-    try:
-        return min(_MAX_MEGABYTES, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2_000_000)
-    except (AttributeError, ValueError, OSError):  # not known on this system
-        return _MAX_MEGABYTES
 
 
 def _is_summed(each: RowClass, sums: Sequence[int]) -> bool:
