@@ -450,10 +450,10 @@ def test_a_page_of_the_api_and_csv_give_the_same_rows(tmp_path: Path) -> None:
 
 
 def test_a_broken_row_is_an_error(tmp_path: Path) -> None:
-    """A line that is not JSON ends the run, and no result is written."""
+    """A line that is not JSON ends the run, the message shows it, and no result is written."""
     log = tmp_path / "log.jsonl"
     log.write_text(json.dumps(plain_row()) + "\n{broken\n")
-    with pytest.raises(BillingError, match="not valid JSON"):
+    with pytest.raises(BillingError, match=r"not valid JSON \(.* at character 1\): '{broken'"):
         reconcile_new_api(file_source(str(log)), BOOK, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -8,7 +8,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any, Final
 
-from brivionix_billing.errors import BillingError
+from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.reconcile.gateway.reading import RawRow
 
 __all__ = ["fingerprint", "missing_columns", "parse_object", "parse_row", "sum_products", "to_fraction"]
@@ -24,15 +24,20 @@ def parse_row(raw: RawRow, place: str) -> Mapping[str, Any]:
         return raw
     try:
         row = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise _unreadable(place, str(error)) from None
+    except ValueError as error:
+        # Its position counts from the start of this row, so a line number would name another one.
+        problem = f"{error.msg} at character {error.pos}" if isinstance(error, json.JSONDecodeError) else str(error)
+        raise _unreadable(place, raw, f"is not valid JSON ({problem})") from None
+    except RecursionError as error:
+        raise _unreadable(place, raw, f"is not valid JSON ({error})") from None
     if not isinstance(row, dict):
-        raise _unreadable(place, "a row is no object")
+        raise _unreadable(place, raw, "is no JSON object")
     return row
 
 
-def _unreadable(place: str, problem: str) -> BillingError:
-    return BillingError("file_unreadable", f"the log {place} has a row that is not valid JSON: {problem}")
+def _unreadable(place: str, raw: str, problem: str) -> BillingError:
+    text = f"the log {place} has a row that {problem}: {safe_repr(raw.strip(), 60)}; export it again"
+    return BillingError("file_unreadable", text)
 
 
 def missing_columns(row: Mapping[str, Any], place: str, problem: str) -> BillingError:
