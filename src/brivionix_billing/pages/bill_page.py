@@ -159,11 +159,11 @@ def digest_text(html: str) -> str:
     parts = [unescape(title)]
     for name, attributes, text in _TAG_AND_TEXT.findall(main):
         if name:
-            values = dict(_ATTRIBUTE.findall(attributes))
-            digested = (
-                f"{key}={unescape(values[key])}" for key in _DIGESTED_ATTRIBUTES[name == "rect"] if key in values
-            )
-            parts.append(" ".join([f"<{name}", *digested]))
+            part, keys = f"<{name}", _DIGESTED_ATTRIBUTES[name == "rect"]
+            if any(key in attributes for key in keys):  # most elements have none, and this is faster
+                values = dict(_ATTRIBUTE.findall(attributes))
+                part = " ".join([part, *(f"{key}={unescape(values[key])}" for key in keys if key in values)])
+            parts.append(part)
         parts.append(unescape(text))
     return " ".join(filter(None, _SPACE.split(" ".join(parts))))
 

@@ -48,7 +48,7 @@ def column_chart(columns: Sequence[ChartColumn], places: int, title: str, langua
 
     Amounts are whole numbers in units of 10^-``places``, and not negative.
     """
-    from markupsafe import Markup
+    from markupsafe import escape
 
     highest = max((sum(column.parts) for column in columns), default=0)
     step = _step(highest)
@@ -56,12 +56,10 @@ def column_chart(columns: Sequence[ChartColumn], places: int, title: str, langua
     out = []
     for index in range(top // step + 1):
         y = _tenths((_TOP + _HEIGHT) * 10 - index * step * _HEIGHT * 10 // top)
-        value = language.group_digits(format_plain(decimal_from_scaled(index * step, places)))
+        value = escape(language.group_digits(format_plain(decimal_from_scaled(index * step, places))))
         out.append(
-            Markup(
-                '<path class="grid" d="M{} {}H{}" stroke="#c9ced4" stroke-width="0.5" fill="none"/>'
-                '<text x="{}" y="{}" dy="3.5" text-anchor="end" font-size="10" fill="#56606c">{}</text>'
-            ).format(_LEFT, y, _WIDTH, _LEFT - 6, y, value)
+            f'<path class="grid" d="M{_LEFT} {y}H{_WIDTH}" stroke="#c9ced4" stroke-width="0.5" fill="none"/>'
+            f'<text x="{_LEFT - 6}" y="{y}" dy="3.5" text-anchor="end" font-size="10" fill="#56606c">{value}</text>'
         )
     column_width = (_WIDTH - _LEFT) * 10 // max(len(columns), 1)
     label_interval = -(-len(columns) // 16)
@@ -75,20 +73,20 @@ def column_chart(columns: Sequence[ChartColumn], places: int, title: str, langua
             if low > high:
                 width = min(column_width - column_width // 4, _MAX_BAR_WIDTH)
                 bars.append(_bar(x + (column_width - width) // 2, high, width, low - high, series))
-        out.append(Markup("<g><title>{}: {}</title>{}</g>").format(column.name, column.total, Markup("").join(bars)))
+        out.append(f"<g><title>{escape(column.name)}: {escape(column.total)}</title>{''.join(bars)}</g>")
         if index % label_interval == 0:
             rightmost = (_WIDTH - 3 * len(column.label)) * 10  # half a label is at most 3 units per character wide
+            middle = _tenths(min(x + column_width // 2, rightmost))
             out.append(
-                Markup('<text x="{}" y="{}" text-anchor="middle" font-size="10" fill="#56606c">{}</text>').format(
-                    _tenths(min(x + column_width // 2, rightmost)), _TOP + _HEIGHT + 15, column.label
-                )
+                f'<text x="{middle}" y="{_TOP + _HEIGHT + 15}" text-anchor="middle" font-size="10" fill="#56606c">'
+                f"{escape(column.label)}</text>"
             )
     return _svg(_WIDTH, _TOP + _HEIGHT + _BOTTOM, title, out)
 
 
 def bar_chart(rows: Sequence[ChartBar], title: str) -> Markup:
     """Draw horizontal bars in the given order. Amounts are whole numbers and not negative."""
-    from markupsafe import Markup
+    from markupsafe import escape
 
     longest = max((row.amount for row in rows), default=0) or 1
     out = []
@@ -96,39 +94,30 @@ def bar_chart(rows: Sequence[ChartBar], title: str) -> Markup:
         y = index * _ROW
         length = max(row.amount * _BAR * 10 // longest, 10 * bool(row.amount))  # a small amount stays visible
         name = row.name if len(row.name) <= 28 else row.name[:27] + "…"
+        bar, text = _bar(_NAME * 10, (y + 5) * 10, length, 140, row.series), escape(row.text)
         out.append(
-            Markup(
-                '<g><title>{}: {}</title><text x="0" y="{}" font-size="12" fill="#1b2027" class="ink">{}</text>{}'
-                '<text x="{}" y="{}" font-size="12" fill="#1b2027" class="ink">{}</text></g>'
-            ).format(
-                row.name,
-                row.text,
-                y + 16,
-                name,
-                _bar(_NAME * 10, (y + 5) * 10, length, 140, row.series),
-                _NAME + _BAR + 12,
-                y + 16,
-                row.text,
-            )
+            f'<g><title>{escape(row.name)}: {text}</title><text x="0" y="{y + 16}" font-size="12" fill="#1b2027" '
+            f'class="ink">{escape(name)}</text>{bar}<text x="{_NAME + _BAR + 12}" y="{y + 16}" font-size="12" '
+            f'fill="#1b2027" class="ink">{text}</text></g>'
         )
     return _svg(_WIDTH, max(len(rows), 1) * _ROW, title, out)
 
 
-def _svg(width: int, height: int, title: str, parts: Sequence[Markup]) -> Markup:
-    from markupsafe import Markup
+def _svg(width: int, height: int, title: str, parts: Sequence[str]) -> Markup:
+    """Return a drawing. The texts in its parts were escaped."""
+    from markupsafe import Markup, escape
 
-    return Markup(
-        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {} {}" role="img" aria-label="{}" '
-        'font-family="sans-serif">{}</svg>'
-    ).format(width, height, title, Markup("").join(parts))
+    return Markup(  # noqa: S704
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
+        f'aria-label="{escape(title)}" font-family="sans-serif">{"".join(parts)}</svg>'
+    )
 
 
-def _bar(x: int, y: int, width: int, height: int, series: int) -> Markup:
-    from markupsafe import Markup
-
+def _bar(x: int, y: int, width: int, height: int, series: int) -> str:
     series = min(series, MAX_SERIES - 1)
-    return Markup('<rect class="s{}" x="{}" y="{}" width="{}" height="{}" fill="{}"/>').format(
-        series, _tenths(x), _tenths(y), _tenths(width), _tenths(height), COLOURS[series]
+    return (
+        f'<rect class="s{series}" x="{_tenths(x)}" y="{_tenths(y)}" width="{_tenths(width)}" '
+        f'height="{_tenths(height)}" fill="{COLOURS[series]}"/>'
     )
 
 
