@@ -155,7 +155,7 @@ class AccountVerification:
             if entry.kind == "archived":
                 self._stated.append(entry.content)
                 is_before = self.head is not None and entry.number <= self.head[0]
-                # Whoever made the checkpoint proved the archives before it.
+                # The archives before a checkpoint were proved when it was made.
                 self.is_proved |= is_before and self.opening is not None and entry.content == self.opening.content()
             if self.head is not None and entry.number == self.head[0] and entry.hash != self.head[1]:
                 yield Inconsistency(self.account, entry.number, "its hash differs from the checkpoint")

@@ -110,7 +110,7 @@ class Queries(LedgerBase):
         ``member`` that of a member. ``model`` returns charged requests only. ``limit`` is 1 to 1000 requests.
         ``after`` is the cursor ``next`` of the previous page. A page reads a bounded number of entries, so with a
         filter it may be shorter than ``limit``, or empty, and still have a cursor. Charged requests whose entries are
-        archived are left out; ``archived`` tells. Raises ``unknown_account`` and
+        archived are left out; ``archived`` names their file. Raises ``unknown_account`` and
         ``invalid_argument``.
         """
         now = format_timestamp(at)
