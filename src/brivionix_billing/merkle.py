@@ -11,8 +11,15 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
-__all__ = ["RootBuilder", "extend_trees", "hash_pairs", "inclusion_proof", "leaf_hash", "merkle_root"]
-__all__ += ["root_from_proof"]
+__all__ = [
+    "RootBuilder",
+    "extend_trees",
+    "hash_pairs",
+    "inclusion_proof",
+    "leaf_hash",
+    "merkle_root",
+    "root_from_proof",
+]
 
 _HASH_BYTES: Final = 32
 _MAX_HEIGHT: Final = 18

@@ -21,12 +21,12 @@ LATER = """      - from: 2026-12-01
 """
 
 
-def listed(text: str, at: str = "2026-11-25", groups: list[str] | None = None) -> dict[str, Any]:
+def list_plans(text: str, at: str = "2026-11-25", groups: list[str] | None = None) -> dict[str, Any]:
     """Return the plans of a price list by name."""
     return {plan["name"]: plan for plan in price_list(PriceBook.loads(text), at=utc(at), groups=groups)["plans"]}
 
 
-def restricted(terms: str) -> str:
+def restrict_plan(terms: str) -> str:
     """Return the price file with another term of the plan ``pro``."""
     return TEXT.replace("        credits: 400\n", f"        credits: 400\n        {terms}\n", 1)
 
@@ -42,7 +42,7 @@ def section(text: str, locale: str, at: str = "2026-11-25") -> str:
 
 def test_a_price_list_has_the_terms_of_each_plan() -> None:
     """Terms are exact texts, and a price is that of a channel."""
-    plans = listed(TEXT)
+    plans = list_plans(TEXT)
     assert list(plans) == ["free", "basic", "pro"]
     assert plans["basic"]["terms"] == {
         "credits": "100", "period": "month", "time_zone": "Asia/Shanghai", "prices": {"rmb": "68", "stripe": "9.6"},
@@ -56,13 +56,13 @@ def test_later_terms_are_announced() -> None:
     """Terms that start later are a change; before the first terms there are none, and after the last neither."""
     text = TEXT.replace("  pro:\n", f"{LATER}        until: 2026-12-24\n  pro:\n")
     begins, changes, ends = ("2026-11-01T00:00:00Z", "2026-12-01T00:00:00Z", "2026-12-24T00:00:00Z")
-    before = listed(text, "2026-10-31")["basic"]
+    before = list_plans(text, "2026-10-31")["basic"]
     assert (before["terms"], [change["at"] for change in before["changes"]]) == (None, [begins, changes, ends])
-    now = listed(text)["basic"]
+    now = list_plans(text)["basic"]
     assert [(change["at"], change["terms"] and change["terms"]["credits"]) for change in now["changes"]] == [
         (changes, "120"), (ends, None),
     ]  # fmt: skip
-    assert "basic" not in listed(text, "2026-12-24")
+    assert "basic" not in list_plans(text, "2026-12-24")
 
 
 def test_a_gap_between_terms_is_announced() -> None:
@@ -70,24 +70,24 @@ def test_a_gap_between_terms_is_announced() -> None:
     first, second = TEXT.rindex("      - from:"), "2026-12-10"
     terms = TEXT[first:].replace("2026-11-01", second)
     text = f"{TEXT.rstrip()}\n        until: 2026-12-01\n{terms}"
-    found = [(change["at"][:10], change["terms"] is None) for change in listed(text)["pro"]["changes"]]
+    found = [(change["at"][:10], change["terms"] is None) for change in list_plans(text)["pro"]["changes"]]
     assert found == [("2026-12-01", True), (second, False)]
 
 
 def test_names_of_other_groups_and_models_are_not_disclosed() -> None:
     """A plan lists the shown groups and models that may use it, and is left out if there are none."""
-    text = restricted("models: [gpt-5.4*, gpt-5.5]")
-    assert listed(text)["pro"]["terms"]["models"] == ["gpt-5.5", "gpt-5.4", "gpt-5.4-mini"]
-    assert listed(text, groups=["mini-only"])["pro"]["terms"]["models"] == ["gpt-5.4-mini"]
-    text = restricted("groups: [partner, default]")
-    assert listed(text, groups=["default"])["pro"]["terms"]["groups"] == ["default"]
-    assert "pro" not in listed(text, groups=["coding"])
+    text = restrict_plan("models: [gpt-5.4*, gpt-5.5]")
+    assert list_plans(text)["pro"]["terms"]["models"] == ["gpt-5.5", "gpt-5.4", "gpt-5.4-mini"]
+    assert list_plans(text, groups=["mini-only"])["pro"]["terms"]["models"] == ["gpt-5.4-mini"]
+    text = restrict_plan("groups: [partner, default]")
+    assert list_plans(text, groups=["default"])["pro"]["terms"]["groups"] == ["default"]
+    assert "pro" not in list_plans(text, groups=["coding"])
     assert "partner" not in pricing_page(PriceBook.loads(text), at=NOW, groups=["default"])
 
 
 def test_the_page_shows_plans_in_both_languages() -> None:
     """A plan shows its allowance, each price, restrictions, and what happens to unused Credits."""
-    text = restricted("tags: [team=a]").replace("  pro:\n", f"{LATER}  pro:\n")
+    text = restrict_plan("tags: [team=a]").replace("  pro:\n", f"{LATER}  pro:\n")
     english, chinese = section(text, "en"), section(text, "zh_CN")
     for words in (
         "|free|1 Credit per day|To try the API|Free|Requests use no other Credits|Unused Credits expire",

@@ -35,20 +35,19 @@ def plan_sections(
         terms = {entry.start: _terms(entry.value, groups, models) for entry in spans}
         if not any(terms.values()):
             continue
-        current = timeline.at(at)
+        now = before = next((terms[entry.start] for entry in spans if entry.start <= at), None)
         changes = []
-        before = terms.get(current.start) if current.value is not None else None
         for when in sorted({moment for entry in spans for moment in (entry.start, entry.end)}):
-            after = terms.get(when)
-            if at < when < END_OF_TIME and before != after:
-                changes.append({"at": format_instant(when), "terms": after})
-            if when > at:
+            if at < when < END_OF_TIME:
+                after = terms.get(when)
+                if after != before:
+                    changes.append({"at": format_instant(when), "terms": after})
                 before = after
         yield {
             "name": name,
             "display_name": texts.plan_names.get(name, {}),
             "description": texts.plans.get(name, {}),
-            "terms": terms.get(current.start) if current.value is not None else None,
+            "terms": now,
             "changes": changes,
         }
 

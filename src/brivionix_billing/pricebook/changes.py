@@ -17,7 +17,7 @@ from brivionix_billing.errors import BillingError
 from brivionix_billing.meters import MINIMUM_METER
 from brivionix_billing.pricebook.book import PriceBook
 from brivionix_billing.pricebook.compile import with_defaults
-from brivionix_billing.pricebook.plan_changes import is_plan_sold, plan_changes
+from brivionix_billing.pricebook.plan_changes import plan_changes
 from brivionix_billing.pricebook.price_change import PriceChange, Values, boundaries, compare_over_time
 from brivionix_billing.pricebook.price_sets import PriceSet
 from brivionix_billing.pricebook.setting_changes import is_setting_in_use, setting_changes
@@ -83,7 +83,8 @@ def is_edit(change: PriceChange, old: PriceBook, published: datetime = END_OF_TI
         in_force = name in old.resolver.groups and _overlaps(old.resolver.groups[name], start, end)
         return in_force and (len(change.subject) == 1 or _was_sold(old, change.subject[1], start, end))
     if change.kind == "plan":
-        return is_plan_sold(old, name, start, end)
+        plans = old.plan_terms()
+        return name in plans and _overlaps(plans[name], start, end)
     if change.kind == "route" and change.old is None:
         return _was_sold(old, change.subject[1], start, end)
     return is_setting_in_use(change, old)

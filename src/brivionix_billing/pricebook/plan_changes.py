@@ -10,7 +10,7 @@ from brivionix_billing.pricebook.plans import Plan
 from brivionix_billing.pricebook.price_change import PriceChange, Values, boundaries, compare_over_time
 from brivionix_billing.times import Timeline
 
-__all__ = ["is_plan_sold", "plan_changes"]
+__all__ = ["plan_changes"]
 
 
 def plan_changes(old: PriceBook, new: PriceBook) -> Iterator[PriceChange]:
@@ -24,12 +24,6 @@ def plan_changes(old: PriceBook, new: PriceBook) -> Iterator[PriceChange]:
             return {} if plan is None else {(name, *term): value for term, value in _values(plan).items()}
 
         yield from compare_over_time("plan", times, lambda at: values(before, at), lambda at: values(after, at))
-
-
-def is_plan_sold(book: PriceBook, name: str, start: datetime, end: datetime) -> bool:
-    """Return whether a plan could be subscribed to at some time of a period."""
-    terms = book.plan_terms().get(name)
-    return terms is not None and any(each.start < end and start < each.end for each in terms.entries)
 
 
 def _values(plan: Plan) -> Values:
