@@ -21,7 +21,7 @@ def test_an_interrupt_ends_the_query(monkeypatch: pytest.MonkeyPatch) -> None:
     with duckdb.connect() as connection:
         started = threading.Event()
 
-        def interrupted(outcomes: Iterable[Any], timeout: float) -> Any:
+        def interrupt_wait(outcomes: Iterable[Any], timeout: float) -> Any:
             assert started.wait(60)
             raise KeyboardInterrupt
 
@@ -30,7 +30,7 @@ def test_an_interrupt_ends_the_query(monkeypatch: pytest.MonkeyPatch) -> None:
             return connection.execute(ENDLESS).fetchall()
 
         before = threading.active_count()
-        monkeypatch.setattr(queries, "wait", interrupted)
+        monkeypatch.setattr(queries, "wait", interrupt_wait)
         with pytest.raises(KeyboardInterrupt):
             Queries(connection).run(query)
         monkeypatch.undo()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -52,7 +52,7 @@ def add_commands(commands: Any) -> None:
         at=True,
         prices=True,
     )
-    parser.add_argument("account", metavar="ACCOUNT", nargs="*", help="account (default: all)")
+    _add_accounts(parser)
     parser.add_argument("--ahead", action="store_true", help="confirm the expiry of lots that are still valid")
 
     parser = subcommand(
@@ -64,7 +64,7 @@ def add_commands(commands: Any) -> None:
         "account. They count no more, and no result depends on them.",
         at=True,
     )
-    parser.add_argument("account", metavar="ACCOUNT", nargs="*", help="account (default: all)")
+    _add_accounts(parser)
 
     parser = subcommand(
         commands,
@@ -135,7 +135,7 @@ def add_commands(commands: Any) -> None:
         "file. Their rows stay in the journal, with their hashes. Payments, statements and balances do not change.",
         at=True,
     )
-    parser.add_argument("account", metavar="ACCOUNT", nargs="*", help="account (default: all)")
+    _add_accounts(parser)
     parser.add_argument(
         "--before", metavar="PERIOD", required=True, help="a month (2026-10), whose start is the time, or a time"
     )
@@ -150,6 +150,10 @@ def add_commands(commands: Any) -> None:
         "Moves the content of archived entries from the files in a folder back to the journal. The files stay.",
     )
     parser.add_argument("folder", metavar="FOLDER", help="the files of archived entries")
+    _add_accounts(parser)
+
+
+def _add_accounts(parser: ArgumentParser) -> None:
     parser.add_argument("account", metavar="ACCOUNT", nargs="*", help="account (default: all)")
 
 
