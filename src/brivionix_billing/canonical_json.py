@@ -62,17 +62,17 @@ def _needs_no_checks(value: Any, depth: int) -> bool:
 
     It does for ASCII keys, small integers and valid Unicode without floats.
     """
-    _check_depth(depth)
     kind = type(value)
     if kind is dict:
-        for key in value:
-            if type(key) is not str or not key.isascii():
+        try:
+            if not "".join(value).isascii():
                 return False
+        except TypeError:  # a key that is not a string
+            return False
         value = value.values()
     elif kind is not list and kind is not tuple:
         value, depth = (value,), depth - 1
-    if value:
-        _check_depth(depth + 1)
+    _check_depth(depth + 1 if value else depth)
     for item in value:
         kind = type(item)
         if kind is str:
