@@ -21,6 +21,7 @@ __all__ = [
     "Timeline",
     "as_utc",
     "format_instant",
+    "format_timestamp",
     "load_zone",
     "parse_instant",
 ]
@@ -96,9 +97,16 @@ def format_instant(value: datetime) -> str:
     """
     utc = as_utc(value)
     if utc.microsecond:
-        return utc.isoformat()[:-6] + "Z"  # without +00:00
+        return format_timestamp(utc)
     # Faster than isoformat, which asks the time zone for its offset.
     return "%04d-%02d-%02dT%02d:%02d:%02dZ" % (utc.year, utc.month, utc.day, utc.hour, utc.minute, utc.second)  # noqa: UP031
+
+
+def format_timestamp(value: datetime) -> str:
+    """Format as :func:`format_instant`, always with microseconds, so that texts sort like instants."""
+    utc = as_utc(value)
+    fields = (utc.year, utc.month, utc.day, utc.hour, utc.minute, utc.second, utc.microsecond)
+    return "%04d-%02d-%02dT%02d:%02d:%02d.%06dZ" % fields  # noqa: UP031  # as above
 
 
 class DatedValue(NamedTuple, Generic[T]):

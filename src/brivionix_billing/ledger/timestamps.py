@@ -5,14 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from brivionix_billing.errors import BillingError
-from brivionix_billing.times import as_utc
+from brivionix_billing.times import as_utc, format_timestamp
 
 __all__ = ["expiry_timestamp", "format_timestamp", "parse_timestamp"]
-
-
-def format_timestamp(at: datetime) -> str:
-    """Format an instant in UTC, always with microseconds, so that texts sort like instants."""
-    return as_utc(at).isoformat("T", "microseconds")[: -len("+00:00")] + "Z"
 
 
 def parse_timestamp(text: str) -> datetime:
