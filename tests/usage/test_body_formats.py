@@ -6,6 +6,7 @@ import copy
 import json
 from collections import OrderedDict
 from collections.abc import Iterator
+from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
 
@@ -330,6 +331,29 @@ def test_a_value_that_json_cannot_represent_is_neither_count_nor_name() -> None:
         assert outcome(billable_body({"usage": usage, "model": value})) == Usage(3, 4)
         tier = {"usage": usage, "service_tier": value}
         assert outcome(billable_body(tier))[0] == outcome(tier)[0] == "invalid_usage"
+
+
+@pytest.mark.parametrize("value", [5, 0, -1, True, None, "5", 2.5, Decimal("5"), b"5", [5], {"a": 5}])
+def test_a_usage_object_alone_is_kept_as_one_in_a_response(value: Any) -> None:
+    """A usage object without a response has the same billable body as in a response, whatever its values are."""
+    for usage in (
+        {"input_tokens": value, "output_tokens": 7, "total_tokens": 12},
+        {"input_tokens": 5, "output_tokens": 7, "input_tokens_details": {"cached_tokens": value}},
+        {"prompt_tokens": 5, "completion_tokens": 7, "prompt_tokens_details": {5: value}},
+    ):
+        if usage.get("input_tokens", 5) is None:
+            continue  # without input tokens it is no usage object
+        billable = billable_body(usage)
+        assert billable == billable_body({"usage": usage})["usage"]
+        assert json.loads(json.dumps(billable)) == billable
+
+
+def test_a_billable_body_shares_nothing_with_the_usage_object() -> None:
+    """Counts that change after ``billable_body`` do not change what it returned."""
+    usage = {"input_tokens": 5, "output_tokens": 7, "input_tokens_details": {"cached_tokens": 2}}
+    billable = billable_body(usage)
+    usage["input_tokens_details"]["cached_tokens"] = 4  # type: ignore[index]
+    assert billable["input_tokens_details"] == {"cached_tokens": 2}
 
 
 def test_an_overlong_name_stays_invalid_in_a_billable_body() -> None:

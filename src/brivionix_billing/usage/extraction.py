@@ -12,11 +12,16 @@ from brivionix_billing.usage.parsing import decimal_to_json, nested_value
 from brivionix_billing.usage.readers.openai import read_responses
 from brivionix_billing.usage.readers.plain import read_total
 from brivionix_billing.usage.response_context import reduce_response, truncate_name
+from brivionix_billing.usage.token_details import CHAT_KEYS, RESPONSES_KEYS
 
 __all__ = ["billable_body"]
 
 _MAX_DEPTH: Final = 12
 """Maximum nesting of a usage object. Readers look for counts in fewer levels."""
+_TOTALS: Final = frozenset({CHAT_KEYS.input, RESPONSES_KEYS.input})
+_OPENAI_KEYS: Final = CHAT_KEYS.all | RESPONSES_KEYS.all
+_NAMES: Final = frozenset({str})
+_NUMBERS: Final = frozenset({int})
 
 
 def billable_body(body: object) -> dict[str, Any]:
@@ -30,10 +35,14 @@ def billable_body(body: object) -> dict[str, Any]:
 
 
 def _extract(body: object) -> dict[str, Any]:
+    if type(body) is dict and not _TOTALS.isdisjoint(body) and _OPENAI_KEYS.issuperset(body):
+        counts = _copy_counts(body)
+        if counts is not None:
+            return counts
     usage, response, usage_key, is_batch = locate_usage(body)
     body_format = detect_format(usage, response)
-    counts: dict[str, Any] = _to_json_value(usage)
-    reduced = counts
+    found: dict[str, Any] = _to_json_value(usage)
+    reduced = found
     if response is not None:
         context = {}
         for key, name in body_format.context_keys.items():
@@ -44,8 +53,26 @@ def _extract(body: object) -> dict[str, Any]:
         if body_format.reader is read_total:
             context["object"] = "list"
         beside = reduce_response(response, has_items=body_format.reader is read_responses)
-        reduced = {**context, **beside, usage_key: counts}
+        reduced = {**context, **beside, usage_key: found}
     return {"response": {"status_code": 200, "body": reduced}} if is_batch else reduced
+
+
+def _copy_counts(usage: dict[str, Any]) -> dict[str, Any] | None:
+    """Copy a usage object that has no response around it, and nothing but whole numbers; ``None`` for every other.
+
+    A ledger settles most requests with such a body.
+    """
+    counts = dict(usage)
+    for key, count in usage.items():
+        if (
+            type(count) is dict
+            and _NAMES.issuperset(map(type, count))
+            and _NUMBERS.issuperset(map(type, count.values()))
+        ):
+            counts[key] = dict(count)
+        elif type(count) is not int:
+            return None
+    return counts
 
 
 def _name_value(value: Any) -> Any:
