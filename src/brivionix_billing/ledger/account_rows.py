@@ -39,7 +39,7 @@ class AccountRows:
         self._lots: list[LotRow] | None = None
         self._holds: dict[str, HoldRow] = {}
         self._limits: MemberRows[LimitRow] | None = None
-        self._counters: dict[tuple[str, str], CounterRow] = {}
+        self._counters: dict[str, dict[str, CounterRow]] = {}  # limit -> start -> counter
         self._signal_settings: MemberRows[SignalSettingRow] | None = None
         self._subscription: SubscriptionRow | None = None
         self._changed_rows: dict[tuple[type, str], Row] = {}
@@ -138,13 +138,12 @@ class AccountRows:
 
     def counters(self, limit: LimitRow, first: str, last: str) -> list[CounterRow]:
         """Return the counters of a limit that start from ``first`` to ``last``, sorted."""
-        known = self._counters.get((limit.id, first))
-        if first == last and known is not None:
-            return [known]
+        known = self._counters.setdefault(limit.id, {})
+        if first == last and first in known:
+            return [known[first]]
         for row in self.store.fetch_all(CounterRow, self.store.sql.counters, limit.id, first, last):
-            self._counters.setdefault((limit.id, row.starts), row)
-        found = [row for row in self._counters.values() if row.limit == limit.id and first <= row.starts <= last]
-        return sorted(found, key=lambda row: row.starts)
+            known.setdefault(row.starts, row)
+        return [known[start] for start in sorted(known) if first <= start <= last]
 
     def change_counter(self, limit: LimitRow, start: str, amount: int) -> None:
         """Add an amount to a counter of a limit."""
@@ -153,7 +152,7 @@ class AccountRows:
             row = found[0]
             self.mark_changed(row)
         else:
-            row = self._counters[limit.id, start] = CounterRow(limit.id, start, self.id, 0)
+            row = self._counters[limit.id][start] = CounterRow(limit.id, start, self.id, 0)
             self.add_row(row)
         row.used += amount
 

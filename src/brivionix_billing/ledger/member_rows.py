@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from operator import attrgetter
+from typing import Final, Generic, TypeVar
 
 from brivionix_billing.ledger.limits import LimitRow
 from brivionix_billing.ledger.signals import SignalSettingRow
@@ -11,6 +12,7 @@ from brivionix_billing.ledger.signals import SignalSettingRow
 __all__ = ["MemberRows"]
 
 R = TypeVar("R", LimitRow, SignalSettingRow)
+_name: Final = attrgetter("name")
 
 
 class MemberRows(Generic[R]):
@@ -55,4 +57,4 @@ class MemberRows(Generic[R]):
             self._rows.setdefault(row.id, row)
 
     def _active(self) -> list[R]:
-        return sorted((row for row in self._rows.values() if row.active), key=lambda row: row.name)
+        return sorted([row for row in self._rows.values() if row.active], key=_name)

@@ -7,6 +7,7 @@ integer column would overflow at 9.2 Credits, and a float is not exact.
 from __future__ import annotations
 
 from decimal import Decimal
+from functools import lru_cache
 from typing import Final
 
 from brivionix_billing.decimals import decimal_from_scaled, format_plain, parse_plain_decimal, to_scaled
@@ -17,6 +18,7 @@ from brivionix_billing.tokens import WorstCase
 
 __all__ = [
     "MAX_UNITS",
+    "ZERO_TEXT",
     "Amount",
     "minor_unit",
     "to_signed_units",
@@ -31,8 +33,12 @@ __all__ = [
 Amount = Decimal | int | str | Charge | WorstCase
 
 _PLACES: Final = len(str(UNITS_PER_CREDIT)) - 1
-_ZERO: Final = "0." + "0" * _PLACES
-"""The text of zero: most amounts of a lot are zero."""
+# Parts of the text of an amount with all its places. Constants, because each request formats and parses dozens.
+_WHOLE: Final = slice(None, -_PLACES)
+_FRACTION: Final = slice(-_PLACES, None)
+_POINT: Final = slice(-_PLACES - 1, -_PLACES)
+ZERO_TEXT: Final = "0." + "0" * _PLACES
+"""Zero in a column: most amounts of a lot are zero."""
 MAX_UNITS: Final = 10**30 * UNITS_PER_CREDIT
 """Exclusive maximum of an amount: the NUMERIC columns of PostgreSQL have 30 digits before the decimal point."""
 
@@ -74,20 +80,24 @@ def to_signed_units(amount: Amount, name: str) -> int:
 def units_to_column(amount: int) -> str:
     """Format units for a column, always with 18 decimal places."""
     if not amount:
-        return _ZERO
+        return ZERO_TEXT
     if amount < 0:
         return "-" + units_to_column(-amount)
-    digits = str(amount).zfill(_PLACES + 1)
-    return f"{digits[:-_PLACES]}.{digits[-_PLACES:]}"
+    if amount < UNITS_PER_CREDIT:
+        return "0." + str(amount).zfill(_PLACES)
+    digits = str(amount)
+    return f"{digits[_WHOLE]}.{digits[_FRACTION]}"
 
 
 def units_from_column(text: str) -> int:
     """Parse the text of a column or of an entry. Trailing zeros may be missing."""
-    if text == _ZERO:
+    if text == ZERO_TEXT:
         return 0
-    if text[-_PLACES - 1 : -_PLACES] == ".":
-        return int(text[: -_PLACES - 1] + text[-_PLACES:])
+    if text[_POINT] == ".":
+        return int(text.replace(".", "", 1))
     whole, _, fraction = text.partition(".")
+    if not whole:
+        raise ValueError(f"invalid literal for an amount: {text!r}")
     return int(whole + fraction.ljust(_PLACES, "0"))
 
 
@@ -106,6 +116,7 @@ def units_to_payable(amount: int, currency: str) -> Payable:
     return Payable(amount // 10 ** (_PLACES - minor_digits(currency)), currency)
 
 
+@lru_cache(maxsize=256)
 def minor_unit(currency: str) -> int:
     """Return one minor unit of a currency, in units of 10^-18."""
     return int(10 ** (_PLACES - minor_digits(currency)))

@@ -13,7 +13,7 @@ from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger.database.mappings import TABLE_MAPPINGS, JournalRow, Row
 from brivionix_billing.ledger.database.statements import Statements
 from brivionix_billing.ledger.projections import LotRow
-from brivionix_billing.ledger.units import units_from_column, units_to_column
+from brivionix_billing.ledger.units import ZERO_TEXT, units_from_column, units_to_column
 
 __all__ = ["TABLE_MAPPINGS", "DryRunStore", "JournalRow", "Row", "Statements", "Store"]
 
@@ -93,8 +93,9 @@ class Store:
         mapping = TABLE_MAPPINGS[row_class]  # type: ignore[index]  # callers pass a class of TABLE_MAPPINGS
         try:
             for index in mapping.amounts:
-                if values[index] is not None:
-                    values[index] = units_from_column(values[index])
+                text = values[index]
+                if text is not None:
+                    values[index] = 0 if text == ZERO_TEXT else units_from_column(text)
         except (ValueError, TypeError, AttributeError):
             raise BillingError(
                 "journal_broken",
@@ -105,8 +106,9 @@ class Store:
 
 def _format_amounts(values: list[Any], amounts: Sequence[int]) -> None:
     for index in amounts:
-        if values[index] is not None:
-            values[index] = units_to_column(values[index])
+        amount = values[index]
+        if amount is not None:
+            values[index] = units_to_column(amount) if amount else ZERO_TEXT
 
 
 def _live(row: Any) -> int:

@@ -51,8 +51,8 @@ class Expectation(NamedTuple):
 
     tokens: int | None
     """Maximum number of tokens; ``None``: unknown."""
-    share: Decimal
-    """The part of the hold and of the tokens that is counted, above 0 and at most 1."""
+    share: int
+    """The part of the hold and of the tokens that is counted, in units of 10^-18, above 0 and at most 1."""
 
 
 def validate_expectation(amount: Amount, tokens: int | None, share: Decimal | int | str) -> Expectation:
@@ -66,10 +66,10 @@ def validate_expectation(amount: Amount, tokens: int | None, share: Decimal | in
         tokens = amount.usage.input_tokens + amount.usage.output_tokens
     elif tokens is not None and (isinstance(tokens, bool) or not isinstance(tokens, int) or not 0 <= tokens <= 10**15):
         raise BillingError("invalid_argument", f"tokens is {safe_repr(tokens)}; use an int from 0 to 10^15")
-    units = to_units(share, "the expected share")
+    units = UNITS_PER_CREDIT if type(share) is int and share == 1 else to_units(share, "the expected share")
     if not 0 < units <= UNITS_PER_CREDIT:
         raise BillingError("invalid_argument", f"expected is {safe_repr(share)}; use a share above 0 and at most 1")
-    return Expectation(tokens, Decimal(units).scaleb(-18))
+    return Expectation(tokens, units)
 
 
 def tags_content(tags: Mapping[str, str] | None) -> dict[str, Any]:
@@ -186,6 +186,7 @@ def count_hold(
     """
     tokens = None if expected.tokens is None else _part(expected.tokens * UNITS_PER_CREDIT, expected.share)
     counted = CountedRequest((), _part(credits, expected.share), tokens)
+    amounts = counted.amounts
     when = parse_timestamp(account.booked_at)
     applied: list[tuple[LimitRow, str]] = []
     refusals: list[LimitReachedError] = []
@@ -199,7 +200,7 @@ def count_hold(
                 f"limit {safe_repr(limit.name)} counts tokens: pass tokens= to hold, or a WorstCase as the amount",
             )
         applied.append((limit, use.current))
-        amount, used = counted.amounts[limit.unit], use.used
+        amount, used = amounts[limit.unit], use.used
         if used + amount > limit.amount:
             # A member may know the use of its own limits, and of its token, but not that of other members.
             hidden_from = member if limit.member is None and limit.token is None else None
@@ -221,16 +222,15 @@ def count_hold(
         raise max(refusals, key=lambda refusal: (refusal.resets is None, refusal.resets or when))
     if not applied:
         return None
-    amounts = counted.amounts
     for limit, start in applied:
         if amounts[limit.unit]:
             account.change_counter(limit, start, amounts[limit.unit])
     return counted._replace(limits=tuple(limit.id for limit, _ in applied))
 
 
-def _part(amount: int, share: Decimal) -> int:
+def _part(amount: int, share: int) -> int:
     """Return the share of an amount, rounded up."""
-    return -(-amount * int(share.scaleb(18)) // UNITS_PER_CREDIT)
+    return -(-amount * share // UNITS_PER_CREDIT)
 
 
 def count_charge(account: LockedAccount, draft: EntryDraft, token: str | None, member: str | None) -> None:
