@@ -69,6 +69,26 @@ def test_an_archived_ledger_stays_valid_and_can_be_restored(full: Ledger, tmp_pa
     assert [row for row in before["billing_journal"] if row not in after["billing_journal"]] == []
 
 
+def test_entries_that_were_archived_in_parts_and_restored_can_be_archived_at_once(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    """Files that stay after a restore end with the same entry as a new one, and do not hinder it, altered or not."""
+    folder = tmp_path / "archive"
+    fill(ledger)
+    for seconds in (50, 150):
+        ledger.archive(folder, before=later(seconds), at=later(300))
+    moved = ledger.restore(folder)
+    again = ledger.archive(folder, before=later(150), at=later(300))
+    assert again.file is not None
+    assert (again.entries, len(list(folder.iterdir()))) == (moved, 3)
+    for content, files in ((again.file.read_bytes(), 3), (b"altered", 4)):
+        ledger.restore(folder)
+        again.file.write_bytes(content)
+        ledger.archive(folder, before=later(150), at=later(300))
+        assert len(list(folder.iterdir())) == files
+        assert (ledger.verify(), ledger.verify(archive=folder)) == ([], [])
+
+
 def test_balances_statements_and_holds_do_not_need_the_archive(full: Ledger, tmp_path: Path) -> None:
     """What is read from the tables is the same before and after."""
 

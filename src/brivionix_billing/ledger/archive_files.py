@@ -75,10 +75,7 @@ class ArchiveFolder:
         path = self.path / Path(part.file).name
         try:
             with open(path, "rb") as file:
-                digest = sha256()
-                for data in _read(file, part):
-                    digest.update(data)
-                if digest.hexdigest() != part.digest:
+                if not _has_part(file, part):
                     raise _altered_error(path, part, "its digest differs")
                 yield from _lines(file, part, path)
         except OSError as error:
@@ -87,6 +84,14 @@ class ArchiveFolder:
                 f"cannot read the archive file {safe_repr(str(path), 200)}: {error.strerror or error}; name the folder "
                 "that has it",
             ) from None
+
+    def has(self, part: ArchiveRow) -> bool:
+        """Return whether the file of a part exists and has its bytes."""
+        try:
+            with open(self.path / Path(part.file).name, "rb") as file:
+                return _has_part(file, part)
+        except OSError:
+            return False
 
     def check(self, part: ArchiveRow, number: int, head: str) -> int:
         """Check that a part has the entries after a number, in a chain from ``head`` to its last one.
@@ -133,6 +138,13 @@ def _decompress(chunks: Iterable[bytes]) -> Iterator[bytes]:
     yield unzip.flush()
     if not unzip.eof:
         raise zlib.error("it is cut off")
+
+
+def _has_part(file: IO[bytes], part: ArchiveRow) -> bool:
+    digest = sha256()
+    for data in _read(file, part):
+        digest.update(data)
+    return digest.hexdigest() == part.digest
 
 
 def _read(file: IO[bytes], part: ArchiveRow) -> Iterator[bytes]:

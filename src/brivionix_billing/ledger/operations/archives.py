@@ -66,13 +66,19 @@ class Archives(Maintenance):
             ]
             if not parts:
                 return ArchivedEntries(None, 0, 0)
-            heads = sha256(repr([part[:3] for part in parts]).encode()).hexdigest()
-            name = f"journal-{as_utc(before).astimezone(UTC):%Y-%m-%d}-{heads[:12]}.jsonl.gz"
-            # A file with this name is that of a run that was interrupted. It is used if it has the same bytes.
-            name_file(name)
-        files, named = ArchiveFolder(folder), [part._replace(file=name) for part in parts]
+            starts = {
+                part.account: self._run_read(partial(_last_archived, account=part.account), None) for part in parts
+            }
+            content = _short_hash((part.account, starts[part.account][0], part.through, part.hash) for part in parts)
+            name = f"journal-{as_utc(before).astimezone(UTC):%Y-%m-%d}-{content}"
+            files, named = ArchiveFolder(folder), _in_file(parts, f"{name}.jsonl.gz")
+            # A file with this name is that of a run that was interrupted, or whose entries were restored. Its bytes can
+            # differ: another version of zlib, or an altered file.
+            if not name_file(named[0].file) and not all(files.has(part) for part in named):
+                named = _in_file(parts, f"{name}-{_short_hash(part.digest for part in parts)}.jsonl.gz")
+                name_file(named[0].file)
         for part in named:
-            files.check(part, *self._run_read(partial(_last_archived, account=part.account), None))
+            files.check(part, *starts[part.account])
 
         def store(store: Store, part: ArchiveRow) -> int:
             locked = LockedAccount(store, lock_account(store, part.account), now, self.lot_order)
@@ -80,7 +86,7 @@ class Archives(Maintenance):
             return store_archive(locked, part)
 
         entries = sum(self._run_write(partial(store, part=part), None) for part in named)
-        return ArchivedEntries(Path(folder) / name, len(named), entries)
+        return ArchivedEntries(Path(folder) / named[0].file, len(named), entries)
 
     def restore(self, folder: str | Path, *, accounts: Iterable[str] | None = None) -> int:
         """Move archived texts back to the journal, of all or some accounts. Returns their number.
@@ -94,6 +100,14 @@ class Archives(Maintenance):
             while restored := self._run_write(partial(restore_last, account=account, folder=files), None):
                 count += restored
         return count
+
+
+def _in_file(parts: Iterable[ArchiveRow], name: str) -> list[ArchiveRow]:
+    return [part._replace(file=name) for part in parts]
+
+
+def _short_hash(values: Iterable[object]) -> str:
+    return sha256(repr(list(values)).encode()).hexdigest()[:12]
 
 
 def _last_archived(store: Store, account: str) -> tuple[int, str]:
