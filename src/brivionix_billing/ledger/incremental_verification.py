@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger.database.store import Store
 from brivionix_billing.ledger.entry import Entry
+from brivionix_billing.ledger.journal_reading import iter_entries
 from brivionix_billing.ledger.projections import HoldRow, LotRow
 from brivionix_billing.ledger.units import units_to_text
-from brivionix_billing.ledger.verification import Inconsistency, iter_entries
+from brivionix_billing.ledger.verification import Inconsistency
 
 __all__ = ["verify_new_entries"]
 

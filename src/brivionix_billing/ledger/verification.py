@@ -1,30 +1,26 @@
-"""Compares all tables with the journal (verify), or rebuilds them from it."""
+"""Replays the journal, and finds where the tables, a checkpoint or the archive differ from it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import sha256
 from itertools import islice
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger.archive_files import ArchiveFolder
 from brivionix_billing.ledger.archived_entries import ArchiveRow, archive_of
-from brivionix_billing.ledger.counter_pruning import is_compared
-from brivionix_billing.ledger.database.store import TABLE_MAPPINGS, JournalRow, Row, Store
+from brivionix_billing.ledger.database.store import JournalRow, Store
 from brivionix_billing.ledger.entry import Entry
-from brivionix_billing.ledger.limits import CounterRow, LimitRow
-from brivionix_billing.ledger.opening_state import StateTaker, hold_digest, resume, subtract_usage, usage_digest
+from brivionix_billing.ledger.journal_reading import iter_accounts, iter_rows
+from brivionix_billing.ledger.opening_state import StateTaker, resume, usage_digest
 from brivionix_billing.ledger.posting.transfers import incoming_id
-from brivionix_billing.ledger.projections import AccountRow, HoldRow, UsageRow
+from brivionix_billing.ledger.projections import AccountRow
 from brivionix_billing.ledger.replay import AccountReplay
-from brivionix_billing.ledger.units import units_from_column, units_to_text
+from brivionix_billing.ledger.row_comparison import compare_rows
+from brivionix_billing.ledger.units import units_to_text
 
-__all__ = ["AccountVerification", "Inconsistency", "Verified", "iter_entries", "kept_digest", "rebuild", "verify"]
-
-_PAGE_SIZE: Final = 1000
-"""Maximum number of rows that one query reads."""
-_FROM_ARCHIVE: Final = "from the archive; verify with the archive folder to find the rows"
+__all__ = ["AccountVerification", "Inconsistency", "Verified", "kept_digest", "verify"]
 
 
 class Inconsistency(NamedTuple):
@@ -59,7 +55,7 @@ def verify(store: Store, heads: Mapping[str, tuple[int, str]], folder: ArchiveFo
     found: list[Inconsistency] = []
     accounts: set[str] = set()
     entries = unproved = 0
-    for account in _iter_accounts(store):
+    for account in iter_accounts(store):
         accounts.add(account)
         verification = AccountVerification(store, account, heads.get(account), folder)
         found += verification.run()
@@ -140,14 +136,15 @@ class AccountVerification:
         for archive in self.archives:
             if archive.content() not in self._stated:
                 yield Inconsistency(account, None, f"no entry states the archive of its entries to {archive.through}")
-        yield from _compare_projections(store, replay, self.archives if self.opening else ())
+        for message in compare_rows(store, replay, self.archives if self.opening else ()):
+            yield Inconsistency(account, None, message)
 
     def _replay_entries(self) -> Iterator[Inconsistency]:
         """Apply the entries, and compare the states after those of each archive."""
         start = 0 if self.opening is None else self.opening.through
         pending = [] if self.opening else list(self.archives)
         taker = StateTaker()
-        for row in _iter_rows(self.store, self.account, start, self._texts()):
+        for row in iter_rows(self.store, self.account, start, self._texts()):
             entry = Entry.from_row(row, canonical_text=True)
             if self.observe is not None:
                 self.observe(row)
@@ -254,162 +251,3 @@ def kept_digest(store: Store, account: str, through: int) -> str:
     """Return the SHA-256 of the hashes of the entries up to a number that keep their text if others are archived."""
     rows = store.fetch_rows(store.sql.rare_entries_through, account, through)
     return sha256("".join(row[7] for row in rows).encode()).hexdigest()
-
-
-def _compare_projections(
-    store: Store, replay: AccountReplay, archives: Sequence[ArchiveRow]
-) -> Iterator[Inconsistency]:
-    """Compare all rows with those of a replay. ``archives`` are those before its start."""
-    account = replay.account.id
-    expected_rows: dict[tuple[type, tuple[Any, ...]], Row] = {_row_key(row): row for row in replay.rows()}
-    limits = {row.id: row for row in expected_rows.values() if isinstance(row, LimitRow)}
-
-    def is_pruned(row: Row) -> bool:
-        return isinstance(row, CounterRow) and not is_compared(limits.get(row.limit), row.starts, replay.latest)
-
-    for row_class in TABLE_MAPPINGS:
-        try:
-            rows = store.fetch_all(row_class, store.sql.of_account[row_class], account)
-        except BillingError as error:
-            yield Inconsistency(account, None, error.message)
-            return
-        if archives and row_class is UsageRow:
-            if usage_digest(subtract_usage(rows, replay.usage).values()) != archives[-1].usage:
-                yield Inconsistency(account, None, f"usage differs {_FROM_ARCHIVE}")
-            for key in replay.usage:
-                expected_rows.pop((UsageRow, key), None)
-            continue
-        older = 0
-        for row in rows:
-            expected = expected_rows.pop(_row_key(row), None)
-            if archives and expected is None and row_class is HoldRow:
-                older += 1
-                continue
-            if is_pruned(row):
-                continue
-            if expected is None:
-                yield Inconsistency(account, None, f"{_row_label(row)} is not in the journal")
-            else:
-                for message in _compare_row(row, expected):
-                    yield Inconsistency(account, None, f"{_row_label(row)}: {message}")
-        if archives and row_class is HoldRow and not _has_archived_holds(store, replay, archives, older):
-            yield Inconsistency(account, None, f"hold differs {_FROM_ARCHIVE}")
-    for row in expected_rows.values():
-        if is_pruned(row):
-            continue
-        yield Inconsistency(account, None, f"{_row_label(row)} is missing")
-
-
-def _has_archived_holds(store: Store, replay: AccountReplay, archives: Sequence[ArchiveRow], count: int) -> bool:
-    """Return whether a number of holds are those of archived entries that were settled or released."""
-    first = 0
-    for archive in archives:
-        found = [hold for hold in _iter_archived_holds(store, archive, first) if hold.id not in replay.holds]
-        if hold_digest(found) != archive.holds:
-            return False
-        first, count = archive.through, count - len(found)
-    return count == 0
-
-
-def _iter_archived_holds(store: Store, archive: ArchiveRow, after: int) -> Iterator[HoldRow]:
-    number = after
-    while page := store.fetch_rows(store.sql.archived_holds, archive.account, number, archive.through, _PAGE_SIZE):
-        for values in page:
-            hold = HoldRow(*values[1:])
-            hold.credits = units_from_column(str(hold.credits))
-            yield hold
-        number = page[-1][0]
-
-
-def _compare_row(row: Row, expected: Row) -> Iterator[str]:
-    for slot in row.__slots__:
-        value, journal_value = getattr(row, slot), getattr(expected, slot)
-        if slot == "leased_until":
-            continue  # the reader of the outbox writes it, not an entry
-        if slot == "next_expiry":
-            # It is a lower bound, and only exact after it was reached.
-            if journal_value is not None and (value is None or value > journal_value):
-                yield f"next_expiry is {safe_repr(value)}, later than {journal_value} by the journal"
-        elif value != journal_value:
-            yield f"{slot} is {safe_repr(_display(value))}, by the journal {safe_repr(_display(journal_value))}"
-
-
-def _display(value: object) -> object:
-    """Return a value of a row for a message. Large integers are amounts."""
-    return units_to_text(value) if isinstance(value, int) and abs(value) >= 10**9 else value
-
-
-def _row_label(row: Row) -> str:
-    table = TABLE_MAPPINGS[type(row)].table.name.partition("_")[2]
-    return "its row" if isinstance(row, AccountRow) else f"{table} {' '.join(map(str, _row_key(row)[1]))}"
-
-
-def _row_key(row: Row) -> tuple[type, tuple[Any, ...]]:
-    if isinstance(row, UsageRow):
-        return UsageRow, (row.quarter_hour, row.model, row.token, row.member)
-    if isinstance(row, CounterRow):
-        return CounterRow, (row.limit, row.starts)
-    return type(row), (row.id,)
-
-
-def rebuild(store: Store, *, accept_loss: bool, folder: ArchiveFolder | None = None) -> int:
-    """Rebuild all derived tables from the journal. Returns the number of rows.
-
-    Raises ``journal_broken`` if the journal is inconsistent or, unless ``accept_loss``, truncated, and
-    ``entry_archived`` without the ``folder`` of the archive.
-    """
-    if store.sql.lock_all:
-        store.execute(store.sql.lock_all)
-    for account, number, _ in store.fetch_rows(store.sql.heads):
-        count = store.fetch_rows(store.sql.count_of, account)[0][0]
-        if count < number and not accept_loss:
-            # The derived tables are the only remaining record of the missing entries.
-            raise BillingError(
-                "journal_broken",
-                f"account {safe_repr(account)}: the journal was truncated: it has {count} of {number} entries, and "
-                "rebuilding would hide this; restore a backup",
-            )
-    accounts = [row[0] for row in store.fetch_rows(store.sql.journal_accounts)]
-    for row_class in TABLE_MAPPINGS:
-        store.execute(store.sql.delete[row_class])
-    count = 0
-    for account in accounts:
-        replay = AccountReplay(AccountRow(account))
-        archives = [ArchiveRow(*row) for row in store.fetch_rows(store.sql.archives, account)]
-        texts = (text for part in archives if folder is not None for text in folder.texts(part))
-        for entry in iter_entries(store, account, texts=texts):
-            replay.apply(entry)
-        for row in replay.rows():
-            store.insert(row)
-            count += 1
-    return count
-
-
-def _iter_accounts(store: Store) -> Iterator[str]:
-    after = ""
-    while page := store.fetch_rows(store.sql.accounts, after, _PAGE_SIZE):
-        for (account,) in page:
-            yield account
-        after = page[-1][0]
-
-
-def iter_entries(store: Store, account: str, after: int = 0, texts: Iterator[str] | None = None) -> Iterator[Entry]:
-    """Yield the entries of an account with numbers above ``after``. ``texts`` are those of the first ones, archived.
-
-    Raises ``journal_broken`` for an altered one, and ``entry_archived`` for an archived one without its text.
-    """
-    for row in _iter_rows(store, account, after, texts):
-        yield Entry.from_row(row, canonical_text=True)
-
-
-def _iter_rows(store: Store, account: str, after: int, texts: Iterator[str] | None) -> Iterator[JournalRow]:
-    while page := store.fetch_rows(store.sql.entries, account, after, _PAGE_SIZE):
-        for values in page:
-            row = JournalRow(*values)
-            text = None if texts is None else next(texts, None)
-            if text is not None:
-                if archive_of(row.body) is None and row.body != text:
-                    raise BillingError("journal_broken", f"entry {row.number}: its text differs from the archive")
-                row = row._replace(body=text)
-            yield row
-        after = page[-1][2]

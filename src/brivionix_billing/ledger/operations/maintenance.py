@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from brivionix_billing.errors import BillingError, safe_repr
-from brivionix_billing.ledger import verification
 from brivionix_billing.ledger.archive_files import ArchiveFolder
 from brivionix_billing.ledger.counter_pruning import prune_counters
 from brivionix_billing.ledger.database.clock import database_time
@@ -21,9 +20,10 @@ from brivionix_billing.ledger.locked_account import LockedAccount
 from brivionix_billing.ledger.operations.base import lock_account
 from brivionix_billing.ledger.operations.queries import Queries
 from brivionix_billing.ledger.posting.allowances import post_due
+from brivionix_billing.ledger.rebuilding import rebuild
 from brivionix_billing.ledger.reports import require_account, simulate_expiries
 from brivionix_billing.ledger.timestamps import format_timestamp, parse_timestamp
-from brivionix_billing.ledger.verification import Inconsistency, Verified
+from brivionix_billing.ledger.verification import Inconsistency, Verified, verify
 from brivionix_billing.times import as_utc
 
 __all__ = ["Audit", "Maintenance"]
@@ -71,7 +71,7 @@ class Maintenance(Queries):
         folder = None if archive is None else ArchiveFolder(archive)
 
         def work(store: Store) -> tuple[Verified, Heads]:
-            return verification.verify(store, checkpoint or {}, folder), _heads(store)
+            return verify(store, checkpoint or {}, folder), _heads(store)
 
         try:
             (replayed, unproved), heads = self._run_read(work, None)
@@ -119,7 +119,7 @@ class Maintenance(Queries):
         they are the only remaining record of a truncated journal. ``accept_loss`` rebuilds in the second case.
         """
         folder = None if archive is None else ArchiveFolder(archive)
-        return self._run_write(partial(verification.rebuild, accept_loss=accept_loss, folder=folder), None)
+        return self._run_write(partial(rebuild, accept_loss=accept_loss, folder=folder), None)
 
     def prune_counters(self, *, at: datetime, accounts: Iterable[str] | None = None) -> int:
         """Delete counters of limits whose windows ended more than 62 days ago. Returns their number.
