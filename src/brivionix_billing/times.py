@@ -23,6 +23,7 @@ __all__ = [
     "format_instant",
     "format_timestamp",
     "load_zone",
+    "local_instant",
     "parse_instant",
 ]
 
@@ -88,6 +89,19 @@ def parse_instant(text: str) -> datetime:
         "invalid_time",
         f"{safe_repr(text)} is not a time; write 2026-10-01T00:00:03.113Z (or 2026-10-01 for midnight UTC)",
     )
+
+
+def local_instant(value: datetime, zone: tzinfo) -> datetime:
+    """Return a time without a zone, as the clocks of a zone show it, in UTC.
+
+    Raises ``invalid_time`` for one that they show twice or never, because they are changed.
+    """
+    earlier, later = (value.replace(tzinfo=zone, fold=fold) for fold in (0, 1))
+    if earlier.utcoffset() != later.utcoffset():
+        raise BillingError(
+            "invalid_time", f"{value.isoformat()} occurs twice or never in its time zone; write it with its offset"
+        )
+    return as_utc(earlier)
 
 
 def format_instant(value: datetime) -> str:

@@ -179,11 +179,29 @@ def test_a_local_time_that_occurs_twice_or_never_is_an_error() -> None:
     assert found == [priced, "invalid_time", "invalid_time", priced] * 2
 
 
-def test_a_date_is_midnight_in_utc() -> None:
-    """A date costs what its midnight in UTC costs."""
-    table = pa.table({"at": [date(2026, 10, 11), date(2026, 10, 12)], "input_tokens": [1_000_000] * 2})
+def test_a_date_is_midnight_in_utc_or_in_the_stated_zone() -> None:
+    """A date costs what its midnight in UTC costs, or in the zone of times without one; as a text likewise."""
+    days = [date(2026, 10, 11), date(2026, 10, 12), date(2026, 10, 13)]
     values = {"group": "default", "model": "gpt-5.4-mini", "service_tier": "flex"}
-    assert outcomes(table, values=values) == ["service_tier_unavailable", Decimal("0.375")]
+    missing, priced = "service_tier_unavailable", Decimal("0.375")  # the tier has a price from midnight in UTC on
+    for column in (days, [day.isoformat() for day in days]):
+        table = pa.table({"at": column, "input_tokens": [1_000_000] * 3})
+        assert outcomes(table, values=values) == [missing, priced, priced]
+        assert outcomes(table, values=values, naive_time_zone="Asia/Shanghai") == [missing, missing, priced]
+
+
+def test_texts_without_an_offset_are_times_of_the_stated_zone() -> None:
+    """A time as text costs what a timestamp of the zone costs; one that occurs twice has no price."""
+    texts = ["2026-10-12T07:59:59", "2026-10-12T08:00:00", "2026-10-12T00:00:00Z"]
+    table = pa.table({"at": texts, "input_tokens": [1_000_000] * 3})
+    values = {"group": "default", "model": "gpt-5.4-mini", "service_tier": "flex"}
+    priced = Decimal("0.375")
+    assert outcomes(table, values=values) == ["invalid_time", "invalid_time", priced]
+    assert outcomes(table, values=values, naive_time_zone="Asia/Shanghai") == [
+        "service_tier_unavailable",
+        priced,
+        priced,
+    ]
 
 
 def test_whole_bodies_are_read() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -40,7 +41,9 @@ OCTOBER = Period.parse("2026-10", "Asia/Shanghai")
 IDS = ["req_1", "req_2", "req 3", 'a"b', "ä", "", None, "x" * 257, *(f"other_{index}" for index in range(30))]
 
 
-def summary(path: Path, book: PriceBook, period: Period | None, split: str | None, *, by_line: bool) -> dict[str, Any]:
+def summary(
+    path: Path, book: PriceBook, period: Period | None, split: str | None, *, by_line: bool, zone: str | None = None
+) -> dict[str, Any]:
     """Return all that a run of ``invoice`` finds: bills with evidence, lists of records, and what is not billed."""
     rejected: list[Any] = []
     lists: dict[str, list[Any]] = {}
@@ -53,7 +56,7 @@ def summary(path: Path, book: PriceBook, period: Period | None, split: str | Non
     def write(account: str, lines: bytes | memoryview) -> None:
         texts[account] = texts.get(account, b"") + bytes(lines)
 
-    with open_usage(str(path), TableOptions(meters=book.resolver.meters)) as lines:
+    with open_usage(str(path), TableOptions(meters=book.resolver.meters, naive_time_zone=zone)) as lines:
         usage = aggregate_usage(
             iter(list(lines)) if by_line else lines,
             book,
@@ -134,6 +137,24 @@ def plain_table(count: int) -> Any:
             "output_tokens": [None if index % 5 else 7 for index in range(count)],
         }
     )
+
+
+@pytest.mark.parametrize("kind", ["text", "timestamp", "date"])
+def test_times_without_a_zone_have_the_same_bills(tmp_path: Path, kind: str) -> None:
+    """Times of a stated zone, as texts, timestamps or dates, have the same bills on both paths."""
+    book, path, table = PriceBook.load(ROOT / "pricing.yaml"), tmp_path / "usage.parquet", plain_table(40)
+    local = [
+        (utc("2026-10-25T02:00:00") + index * timedelta(minutes=20)).replace(tzinfo=None) for index in range(-20, 20)
+    ]
+    times = {
+        "text": pa.array([each.isoformat() if each.minute else f"{each.isoformat()}Z" for each in local]),
+        "timestamp": pa.array(local, pa.timestamp("us")),
+        "date": pa.array([each.date() for each in local]),
+    }
+    write(table.set_column(1, "at", times[kind]), path)
+    slow = summary(path, book, OCTOBER, None, by_line=True, zone="Europe/Berlin")
+    assert slow["bills"]
+    assert summary(path, book, OCTOBER, None, by_line=False, zone="Europe/Berlin") == slow
 
 
 def test_usual_rows_are_not_read_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

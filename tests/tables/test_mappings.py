@@ -77,7 +77,8 @@ def as_csv(rows: Iterable[Json]) -> bytes:
 def records(content: bytes, *maps: str, sets: tuple[str, ...] = (), notes: list[str] | None = None) -> list[Json]:
     """Return the records of a table, without those of blank lines."""
     stated = read_mappings(maps, sets)
-    options = TableOptions(stated.mapping, stated.values, (), (notes or []).append, stated.preset)
+    note, zone = (notes or []).append, stated.naive_time_zone
+    options = TableOptions(stated.mapping, stated.values, (), note, zone, stated.preset)
     lines = list(usage_lines(io.BytesIO(content), options))
     if notes is not None:
         notes.extend(f"{count} {reason}" for reason, count in options.skipped.items())
@@ -162,7 +163,7 @@ def test_litellm_logs_are_records_with_the_usage_of_the_provider() -> None:
     (found,) = records(as_csv([LITELLM, failed, hit]), "litellm", sets=("group=default",), notes=notes)
     assert found == {
         "request_id": "chatcmpl-a1",
-        "at": "2026-10-01T00:00:00.120Z",
+        "at": "2026-10-01T00:00:00.120000+00:00",
         "account": "u-7",
         "group": "default",
         "model": "gpt-5.4-mini",
@@ -200,9 +201,11 @@ def test_a_mapping_file_has_preset_names_and_values(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("preset: x", "preset 'x' is unknown; use new-api, litellm"),
-        ("[1]", "write an object with the keys preset, map, set"),
+        ("[1]", "write an object with the keys preset, map, set, naive_time_zone"),
         ("map: [1]", "map: write NAME: COLUMN lines"),
         ("a: {", "not valid YAML"),
+        ("naive_time_zone: [UTC]", "naive_time_zone: write a name such as Asia/Shanghai"),
+        ("naive_time_zone: Mars", "'Mars' is not a time zone"),
     ],
 )
 def test_a_wrong_mapping_file_is_an_error(tmp_path: Path, text: str, message: str) -> None:
@@ -211,6 +214,18 @@ def test_a_wrong_mapping_file_is_an_error(tmp_path: Path, text: str, message: st
     path.write_text(text, encoding="utf-8")
     with pytest.raises(BillingError, match=message):
         read_mappings([str(path)], [])
+
+
+def test_a_mapping_states_the_zone_of_times_without_an_offset(tmp_path: Path) -> None:
+    """Times of a log are in UTC, or in the zone of the mapping; a zone beside the file replaces it."""
+    path = tmp_path / "mapping.yaml"
+    path.write_text("preset: litellm\nset: {group: g}\nnaive_time_zone: Asia/Shanghai", encoding="utf-8")
+    row = {**LITELLM, "startTime": "2026-10-01 08:00:00.25"}
+    assert [records(as_csv([row]), *maps, sets=("group=g",))[0]["at"] for maps in (["litellm"], [str(path)])] == [
+        "2026-10-01T08:00:00.250000+00:00",
+        "2026-10-01T00:00:00.250000+00:00",
+    ]
+    assert read_mappings([str(path)], [], "Europe/Berlin").naive_time_zone == "Europe/Berlin"
 
 
 def test_a_mapping_that_does_not_exist_names_what_there_is() -> None:

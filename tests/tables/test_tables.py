@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from brivionix_billing import BillingError, Usage
 from brivionix_billing.tables import TableOptions, find_files, open_usage, parse_mapping, parse_values, usage_lines
+from brivionix_billing.times import parse_instant
 from brivionix_billing.usage.record_file import MAX_LINE, Record, RejectedRecord, read_records
 from profiles import examples
 from strategies import counts
@@ -415,3 +416,36 @@ def test_a_table_of_very_many_columns_is_refused() -> None:
     """Their names are compared with the known ones, which would take minutes."""
     with pytest.raises(BillingError, match="100006 columns"):
         read(",".join([*HEAD, "input_tokens", *(f"c{index}" for index in range(100_000))]).encode() + b"\n")
+
+
+@pytest.mark.parametrize(
+    ("shown", "instant"),
+    [
+        ("2026-10-01 08:00:03.113", AT),
+        ("2026-10-01T08:00:03.113", AT),
+        ("2026-10-01 08:00", "2026-10-01T00:00:00Z"),
+        ("2026-10-01", "2026-09-30T16:00:00Z"),
+        (AT, AT),
+        ("2026-10-01T02:00:03.113+02:00", AT),
+        ("1790812803", "2026-10-01T00:00:03Z"),
+    ],
+)
+def test_times_without_an_offset_are_those_of_the_stated_zone(shown: str, instant: str) -> None:
+    """With a time zone, a time without an offset is the instant at which its clocks show it; all others stay."""
+    row = dict(zip(HEAD, ["req_1", shown, *ROW[2:]], strict=True))
+    for form in (table([*row, "input_tokens"], [*row.values(), "5"]), json.dumps(row | {"input_tokens": 5}).encode()):
+        assert only(form, naive_time_zone="Asia/Shanghai").at == parse_instant(instant)
+
+
+@pytest.mark.parametrize("shown", ["2026-10-25T02:30:00", "2026-03-29 02:30:00"])
+def test_a_time_that_clocks_show_twice_or_never_is_rejected(shown: str) -> None:
+    """A local time that is no single instant is a rejected record that names the zone."""
+    content = table([*HEAD, "input_tokens"], ["req_1", shown, *ROW[2:], "5"])
+    (found,) = read(content, naive_time_zone="Europe/Berlin")
+    assert isinstance(found, RejectedRecord)
+    assert (found.code, "(twice or never in Europe/Berlin)" in found.message) == ("invalid_time", True)
+
+
+def test_an_unknown_zone_of_times_is_an_error() -> None:
+    """A zone that does not exist is an error, not a table of rejected records."""
+    assert refusal(table([*HEAD, "input_tokens"], [*ROW, "5"]), naive_time_zone="Mars/Base").code == "invalid_period"

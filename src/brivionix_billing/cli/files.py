@@ -55,6 +55,11 @@ def add_usage_options(parser: ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="a value for all rows of a table without this column, such as group=default; may be repeated",
     )
+    parser.add_argument(
+        "--naive-time-zone",
+        metavar="Z",
+        help="the time zone of times in a table that have no offset, such as Asia/Shanghai",
+    )
     parser.add_argument("--query", metavar="SQL", help="read the rows of this query instead of a file")
     parser.add_argument("--db", metavar="URL", help="the database of --query; requires the extra 'ledger'")
 
@@ -70,12 +75,13 @@ def source_position(args: Namespace) -> tables.SourcePosition:
 @contextmanager
 def open_usage(args: Namespace, book: PriceBook) -> Iterator[Iterator[bytes]]:
     """Yield the lines of the usage that a command names."""
-    stated = tables.read_mappings(args.map, args.set)
+    stated = tables.read_mappings(args.map, args.set, args.naive_time_zone)
     options = tables.TableOptions(
         stated.mapping,
         stated.values,
         frozenset(book.resolver.meters),
         print_stderr,
+        stated.naive_time_zone,
         stated.preset,
         position=source_position(args),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from brivionix_billing.meters import DESCENDANTS, METERS
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating import RateCard
 from brivionix_billing.tables import Columns
-from brivionix_billing.times import load_zone
+from brivionix_billing.times import load_zone, local_instant
 from brivionix_billing.usage.record_file import Record, RejectedRecord, read_records
 
 __all__ = ["CoreRows", "RowOutcome"]
@@ -98,13 +98,7 @@ class CoreRows:
         """Return a naive time of the frame in UTC. One that occurs twice or never is an error."""
         if self._zone is None or not isinstance(value, datetime) or value.tzinfo is not None:
             return value
-        earlier, later = (value.replace(tzinfo=self._zone, fold=fold) for fold in (0, 1))
-        found = earlier.astimezone(UTC)
-        if (earlier.utcoffset() or timedelta()) != (later.utcoffset() or timedelta()):
-            raise BillingError(
-                "invalid_time", f"{value.isoformat()} occurs twice or never in its time zone; write it with its offset"
-            )
-        return found
+        return local_instant(value, self._zone)
 
 
 def _without_nulls(body: Any) -> Any:

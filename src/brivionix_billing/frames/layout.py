@@ -125,7 +125,8 @@ class FrameLayout:
         self.columns = found
         """Columns by the names of this library."""
         constants = {name: value for name, value in values.items() if name not in found}
-        self.options = TableOptions({}, constants | dict.fromkeys(_PLACEHOLDERS, "-"), custom)
+        placeholders = dict.fromkeys(_PLACEHOLDERS, "-")
+        self.options = TableOptions({}, constants | placeholders, custom, naive_time_zone=options.naive_time_zone)
         """How a row of the columns that are read becomes a record."""
         self.body = found.get("usage")
         """The column of whole bodies, if the frame has no quantities."""
@@ -149,8 +150,10 @@ class FrameLayout:
                 raise BillingError(
                     "invalid_time",
                     f"the timestamps of the column {safe_repr(self.at.name)} have no time zone; pass "
-                    "naive_time_zone='UTC', or the zone in which they were written",
+                    "naive_time_zone='UTC', or the zone in which they were written (--naive-time-zone of a command)",
                 )
+            self.naive_time_zone = options.naive_time_zone
+        elif self.at is not None and self.at.type == "DATE":
             self.naive_time_zone = options.naive_time_zone
 
     @property

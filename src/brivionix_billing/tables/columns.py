@@ -7,13 +7,14 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, tzinfo
 from decimal import Decimal
 from difflib import get_close_matches
 from typing import Any, Final
 
 from brivionix_billing.canonical_json import loads_strict
 from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.times import load_zone, local_instant
 from brivionix_billing.usage.readers.plain import COUNT_NAMES
 
 __all__ = ["Columns", "SourcePosition", "TableOptions", "convert_value", "parse_mapping", "parse_values"]
@@ -28,6 +29,7 @@ _BESIDE_COUNTS: Final = ("estimated", "served_model", "served_service_tier")
 _KNOWN: Final = frozenset({*_TEXTS, "usage", *_BESIDE_COUNTS, *COUNT_NAMES})
 _NUMBER: Final = re.compile(r"[0-9]{1,30}(\.[0-9]{1,30})?", re.ASCII)
 _THOUSANDS: Final = re.compile(r"[0-9]{1,3}\.[0-9]{3}", re.ASCII)
+_LOCAL_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?)?", re.ASCII)
 _UNIX_TIME: Final = re.compile(r"[0-9]{10}([0-9]{3})?", re.ASCII)
 _TRUE: Final = frozenset({"true", "1", "yes"})
 _FALSE: Final = frozenset({"false", "0", "no", ""})
@@ -66,6 +68,8 @@ class TableOptions:
     note: Callable[[str], None] = lambda _: None
     """Gets remarks for people, such as columns that are not read."""
 
+    naive_time_zone: str | None = None
+    """The time zone of times without an offset."""
     preset: str | None = None
     """A ready-made mapping, a name of :data:`brivionix_billing.tables.presets.PRESETS`."""
     skipped: Counter[str] = field(default_factory=Counter)
@@ -75,7 +79,7 @@ class TableOptions:
     @property
     def changes_rows(self) -> bool:
         """Whether rows that are records already are to be read like rows of a table."""
-        return bool(self.mapping or self.values or self.preset)
+        return bool(self.mapping or self.values or self.preset or self.naive_time_zone)
 
     def note_skipped(self) -> None:
         """Note the rows that were no requests, and forget them."""
@@ -140,6 +144,7 @@ class Columns:
                 "invalid_argument", f"the table has a column {stated}, which also has a value for all rows; omit one"
             )
         self._values = dict(options.values)
+        self._zone = None if options.naive_time_zone is None else load_zone(options.naive_time_zone)
         missing = [name for name in _REQUIRED if name not in self.names and name not in self._values]
         quantities = COUNT_NAMES | set(options.meters)
         counts = [name for name in self.names if name in quantities]
@@ -190,7 +195,7 @@ class Columns:
             elif name == "usage":
                 usage = _body(value)
             elif name == "at":
-                record[name] = _instant(value)
+                record[name] = _instant(value, self._zone)
             elif name == "estimated":
                 beside[name] = _flag(value)
             elif name in ("served_model", "served_service_tier"):
@@ -236,15 +241,29 @@ def _number(value: Any) -> Any:
     return _plain(value)
 
 
-def _instant(value: Any) -> Any:
-    """Return a time as text. Whole numbers are Unix times: 10 digits are seconds, 13 are milliseconds."""
+def _instant(value: Any, zone: tzinfo | None) -> Any:
+    """Return a time as text. Whole numbers are Unix times: 10 digits are seconds, 13 are milliseconds.
+
+    A time without an offset is one of ``zone``, if there is one. One that occurs there twice or never stays wrong.
+    """
     if isinstance(value, datetime):
-        return value.isoformat()
-    text = str(value).strip()
-    if _UNIX_TIME.fullmatch(text):
-        seconds, milliseconds = int(text[:10]), int(text[10:] or 0)
-        return datetime.fromtimestamp(seconds, UTC).replace(microsecond=1000 * milliseconds).isoformat()
-    return text.replace(" ", "T", 1) if isinstance(value, str) else _plain(value)
+        text = value.isoformat()
+    else:
+        text = str(value).strip()
+        if _UNIX_TIME.fullmatch(text):
+            seconds, milliseconds = int(text[:10]), int(text[10:] or 0)
+            return datetime.fromtimestamp(seconds, UTC).replace(microsecond=1000 * milliseconds).isoformat()
+        if not isinstance(value, str | date):
+            return _plain(value)
+        text = text.replace(" ", "T", 1)
+    if zone is None or not _LOCAL_TIME.fullmatch(text):
+        return text
+    try:
+        return local_instant(datetime.fromisoformat(text), zone).isoformat()
+    except BillingError:
+        return f"{text} (twice or never in {zone})"
+    except ValueError:
+        return text
 
 
 def _body(value: Any) -> Any:
@@ -256,12 +275,10 @@ def _body(value: Any) -> Any:
     return _plain(value)
 
 
-def convert_value(field: str, value: Any) -> Any:
-    """Return the value of a field of a record for a cell of a log, whose times are in UTC unless they say otherwise."""
+def convert_value(field: str, value: Any, zone: tzinfo = UTC) -> Any:
+    """Return the value of a field of a record for a cell of a log, whose times are of a zone if they have no offset."""
     if field == "at":
-        text = _instant(value)
-        has_offset = isinstance(text, str) and re.search(r"(Z|[+-]\d\d:?\d\d)$", text[10:])
-        return text if has_offset or not isinstance(text, str) else text + "Z"
+        return _instant(value, zone)
     if field in _KEPT:
         return _body(value) if field == "tags" else str(value)
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else _plain(value)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple, Protocol
 
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.files import read_bounded
 from brivionix_billing.tables.columns import Columns, TableOptions, convert_value, parse_mapping, parse_values
 from brivionix_billing.tables.presets import PRESETS, PresetColumns
+from brivionix_billing.times import load_zone
 
 __all__ = ["ColumnMapping", "TableColumns", "columns_of", "read_mappings"]
 
 _MAX_BYTES: Final = 1024 * 1024
-_KEYS: Final = ("preset", "map", "set")
+_KEYS: Final = ("preset", "map", "set", "naive_time_zone")
 
 
 class ColumnMapping(NamedTuple):
@@ -25,6 +27,8 @@ class ColumnMapping(NamedTuple):
     """Name of the table -> name of this library."""
     values: dict[str, str]
     """Values of all rows."""
+    naive_time_zone: str | None = None
+    """The time zone of times without an offset."""
 
 
 class TableColumns(Protocol):
@@ -44,15 +48,20 @@ def columns_of(names: Sequence[str], options: TableOptions) -> TableColumns:
     def count_skipped(reason: str) -> None:
         options.skipped[reason] += 1
 
-    return PresetColumns(names, options.preset, options.mapping, options.values, convert_value, count_skipped)
+    convert: Callable[[str, Any], Any] = convert_value
+    if options.naive_time_zone is not None:
+        convert = partial(convert_value, zone=load_zone(options.naive_time_zone))
+    return PresetColumns(names, options.preset, options.mapping, options.values, convert, count_skipped)
 
 
-def read_mappings(maps: Iterable[str], sets: Iterable[str]) -> ColumnMapping:
+def read_mappings(maps: Iterable[str], sets: Iterable[str], naive_time_zone: str | None = None) -> ColumnMapping:
     """Return the mapping that options give: ready-made names, YAML files, and pairs such as ``at=created_at``.
 
-    A later pair replaces one of a file. Raises ``invalid_argument`` and ``file_unreadable``.
+    A later pair replaces one of a file, and ``naive_time_zone`` that of a file. Raises ``invalid_argument``,
+    ``file_unreadable``, and ``invalid_period`` for an unknown time zone.
     """
     preset: str | None = None
+    zone = naive_time_zone
     pairs: list[str] = []
     from_files: dict[str, str] = {}
     values: dict[str, str] = {}
@@ -64,11 +73,14 @@ def read_mappings(maps: Iterable[str], sets: Iterable[str]) -> ColumnMapping:
         else:
             stated = _read_file(item)
             preset = _only(preset, stated.preset)
+            zone = zone or stated.naive_time_zone
             from_files |= {ours: theirs for theirs, ours in stated.mapping.items()}
             values |= stated.values
     given = {ours: theirs for theirs, ours in parse_mapping(pairs).items()}
     merged = parse_mapping(f"{ours}={theirs}" for ours, theirs in (from_files | given).items())
-    return ColumnMapping(preset, merged, values | parse_values(sets))
+    if zone is not None:
+        load_zone(zone)
+    return ColumnMapping(preset, merged, values | parse_values(sets), zone)
 
 
 def _only(known: str | None, further: str | None) -> str | None:
@@ -78,7 +90,7 @@ def _only(known: str | None, further: str | None) -> str | None:
 
 
 def _read_file(path: str) -> ColumnMapping:
-    """Read a YAML file with the keys ``preset``, ``map`` (our name: column) and ``set`` (our name: value)."""
+    """Read a YAML file: ``preset``, ``map`` (our name: column), ``set`` (our name: value), ``naive_time_zone``."""
     import yaml
 
     known = f"use NAME=COLUMN, {', '.join(PRESETS)}, or a YAML file"
@@ -108,4 +120,10 @@ def _read_file(path: str) -> ColumnMapping:
             "invalid_argument",
             f"mapping {safe_repr(path, 200)}: preset {shown} is unknown; use {', '.join(PRESETS)}",
         )
-    return ColumnMapping(preset, parse_mapping(parts["map"]), parse_values(parts["set"]))
+    zone = data.get("naive_time_zone") or None
+    if zone is not None and not isinstance(zone, str):
+        raise BillingError(
+            "invalid_argument",
+            f"mapping {safe_repr(path, 200)}: naive_time_zone: write a name such as Asia/Shanghai",
+        )
+    return ColumnMapping(preset, parse_mapping(parts["map"]), parse_values(parts["set"]), zone)

@@ -69,8 +69,9 @@ def _prepare(
     if table is None:
         return None
     names, types = list(table.names), list(table.types)
-    silent = TableOptions(options.mapping, options.values, options.meters)
-    rater = FrameRater(names, types, reader.book, FrameOptions(options.mapping, options.values))
+    zone = options.naive_time_zone
+    silent = TableOptions(options.mapping, options.values, options.meters, naive_time_zone=zone)
+    rater = FrameRater(names, types, reader.book, FrameOptions(options.mapping, options.values, zone))
     record = RecordSql(names, types, rater.layout, silent)
     if not record.supports_table:
         return None
