@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from brivionix_billing.errors import BillingError, safe_repr
-from brivionix_billing.ledger.database.store import Row, Store
+from brivionix_billing.ledger.database.store import TABLE_MAPPINGS, Row, Store
 from brivionix_billing.ledger.ids import require_id
 from brivionix_billing.ledger.limits import CountedRequest, CounterRow, LimitRow, change_counters
 from brivionix_billing.ledger.member_rows import MemberRows
@@ -16,7 +17,6 @@ from brivionix_billing.ledger.projections import (
     LotRow,
     MemberRow,
     TokenRow,
-    UsageRow,
     apply_restricted,
 )
 from brivionix_billing.ledger.signals import LimitUse, SignalSettingRow
@@ -42,7 +42,7 @@ class AccountRows:
         self._counters: dict[str, dict[str, CounterRow]] = {}  # limit -> start -> counter
         self._signal_settings: MemberRows[SignalSettingRow] | None = None
         self._subscription: SubscriptionRow | None = None
-        self._changed_rows: dict[tuple[type, str], Row] = {}
+        self._changed_rows: dict[tuple[type, Any], Row] = {}
         self._new_rows: list[Row] = []
 
     @property
@@ -99,7 +99,7 @@ class AccountRows:
 
     def member(self, id: str) -> MemberRow:
         """Return a member of this account. Raises ``unknown_member``."""
-        changed = self._changed_rows.get((MemberRow, id))
+        changed = self._changed_rows.get((MemberRow, (self.id, id)))
         if isinstance(changed, MemberRow):
             return changed
         require_id(id, "the member")
@@ -138,18 +138,27 @@ class AccountRows:
 
     def counters(self, limit: LimitRow, first: str, last: str) -> list[CounterRow]:
         """Return the counters of a limit that start from ``first`` to ``last``, sorted."""
+        if first == last:
+            row = self._counter(limit, first)
+            return [] if row is None else [row]
         known = self._counters.setdefault(limit.id, {})
-        if first == last and first in known:
-            return [known[first]]
         for row in self.store.fetch_all(CounterRow, self.store.sql.counters, limit.id, first, last):
             known.setdefault(row.starts, row)
         return [known[start] for start in sorted(known) if first <= start <= last]
 
+    def _counter(self, limit: LimitRow, start: str) -> CounterRow | None:
+        known = self._counters.setdefault(limit.id, {})
+        row = known.get(start)
+        if row is None:
+            row = self.store.fetch_one(CounterRow, self.store.sql.counters, limit.id, start, start)
+            if row is not None:
+                known[start] = row
+        return row
+
     def change_counter(self, limit: LimitRow, start: str, amount: int) -> None:
         """Add an amount to a counter of a limit."""
-        found = self.counters(limit, start, start)
-        if found:
-            row = found[0]
+        row = self._counter(limit, start)
+        if row is not None:
             self.mark_changed(row)
         else:
             row = self._counters[limit.id][start] = CounterRow(limit.id, start, self.id, 0)
@@ -208,8 +217,5 @@ class AccountRows:
         for new in self._new_rows:
             if new is row:
                 return
-        if isinstance(row, UsageRow):
-            key = f"{row.quarter_hour} {row.model} {row.token} {row.member}"
-        else:
-            key = f"{row.limit} {row.starts}" if isinstance(row, CounterRow) else row.id
-        self._changed_rows[type(row), key] = row
+        row_class = type(row)
+        self._changed_rows[row_class, TABLE_MAPPINGS[row_class].key_of(row)] = row

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple
 
-from brivionix_billing.canonical_json import canonical_json
+from brivionix_billing.canonical_json import canonical_json_envelope
 from brivionix_billing.ledger.timestamps import parse_timestamp
 from brivionix_billing.ledger.units import units_from_column, units_to_text
 from brivionix_billing.ledger.windows import Window, parse_window
@@ -104,7 +104,7 @@ class CountedRequest(NamedTuple):
 
     def as_column(self) -> str:
         """Return the column ``counted`` of a hold."""
-        return canonical_json(self.as_dict()).decode()
+        return canonical_json_envelope(self.as_dict(), "limits").decode()
 
     @property
     def amounts(self) -> dict[str, int]:

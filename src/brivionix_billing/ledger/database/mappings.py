@@ -58,6 +58,8 @@ class TableMapping(NamedTuple):
     """Returns all values of a row, in the order of the columns."""
     update_values: Callable[[Any], tuple[Any, ...]]
     """Returns the values of ``changing``, followed by those of the key."""
+    key_of: Callable[[Any], Any]
+    """Returns the key of a row: its value, or a tuple if the key has several columns."""
 
 
 def _map_table(table: Table, row_class: Any, *fixed: str) -> TableMapping:
@@ -74,6 +76,7 @@ def _map_table(table: Table, row_class: Any, *fixed: str) -> TableMapping:
         _amounts(table, changing),
         attrgetter(*slots.values()),
         attrgetter(*[slots[name] for name in (*changing, *key)]),
+        attrgetter(*[slots[name] for name in key]),
     )
 
 

@@ -94,8 +94,10 @@ class Store:
         try:
             for index in mapping.amounts:
                 text = values[index]
-                if text is not None:
-                    values[index] = 0 if text == ZERO_TEXT else units_from_column(text)
+                if text == ZERO_TEXT:
+                    values[index] = 0
+                elif text is not None:
+                    values[index] = units_from_column(text)
         except (ValueError, TypeError, AttributeError):
             raise BillingError(
                 "journal_broken",
