@@ -327,15 +327,12 @@ class PlainRows:
 
     def _add_trees(self, usage: AggregatedUsage, on_leaves: LeafCallback | None) -> None:
         """Build the tree of each account over its plain rows and the other ones."""
-        import pyarrow as pa
-
         for account in usage.accounts.values():
             account.tree = RootBuilder()
         if not usage.accounts:
             return
-        listed = pa.table({"name": pa.array(usage.accounts, pa.string())})
-        self._connection.from_arrow(listed).create("_b_names")
-        self._connection.execute("CREATE TYPE _b_name AS ENUM (SELECT name FROM _b_names)")
+        names = table_of([[name] for name in usage.accounts], [("name", "VARCHAR")])
+        self._connection.execute(f"CREATE TYPE _b_name AS ENUM ({names})")
         columns = f"{self._kind['account']} AS _b_account, {self._record.request_id} AS _b_id, "
         columns += f"{self._record.leaf(self._present())} AS _b_leaf"
         rows = f"SELECT {columns} FROM _b_usual WHERE _b_plain AND _b_in"
@@ -343,12 +340,13 @@ class PlainRows:
             rows += " UNION ALL FROM _b_leaves"
         rows = f"SELECT * REPLACE (CAST(_b_account AS _b_name) AS _b_account) FROM ({rows})"
         trees = {name: account.tree for name, account in usage.accounts.items()}
-        query = sorted_query(self._ctes, rows, has_lines=on_leaves is not None)
+        has_lines = on_leaves is not None
+        query = sorted_query(self._ctes, rows, has_lines=has_lines)
         reader = self._queries.run(
             lambda: self._connection.sql(query).to_arrow_reader(BATCH_ROWS), self._count * _Parts.SORTED
         )
         forest = Forest(trees, node_hasher(self._connection, self._queries))
-        for size, runs in leaf_runs(reader, self._queries):
+        for size, runs in leaf_runs(reader, self._queries, has_lines=has_lines):
             for run in runs:
                 forest.extend(run.account, run.leaves)
                 if on_leaves is not None:

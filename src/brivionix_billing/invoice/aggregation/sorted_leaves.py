@@ -50,28 +50,30 @@ class LeafRun(NamedTuple):
 
 
 def sorted_query(ctes: str, rows: str, *, has_lines: bool) -> str:
-    """Return a query of rows by account, then by the hash of their request ids: account, leaf, and line of the list.
+    """Return a query of rows by account, then by the hash of their request ids: account, and line of the list.
 
     ``rows`` is a query with the columns ``_b_account`` (an enumeration, by whose order they are sorted), ``_b_id`` and
-    ``_b_leaf`` (in hexadecimal). Lines are ``NULL`` without ``has_lines``.
+    ``_b_leaf`` (in hexadecimal). A line begins with the leaf; without ``has_lines``, it has no more.
     """
     # Only what is needed later is sorted, as one text. 128 bits of the hash order like all, as no two ids share them.
-    text = "_b_leaf || ' ' || _b_id || chr(10)" if has_lines else "_b_leaf"
-    leaf, line = (f"left(_b_text, {_HEX_DIGITS})", "_b_text") if has_lines else ("_b_text", "NULL")
+    line = "concat(_b_leaf, ' ', _b_id, chr(10))" if has_lines else "_b_leaf"
     return (
-        f"{ctes}, _b_sorted AS (SELECT _b_account, {text} AS _b_text FROM ({rows}) "
-        f"ORDER BY _b_account, CAST(left(sha256(_b_id), 32) AS UUID)) "
-        f"SELECT _b_account, {leaf} AS _b_leaf, {line} AS _b_line FROM _b_sorted"
+        f"{ctes} SELECT _b_account, {line} AS _b_line FROM ({rows}) "
+        "ORDER BY _b_account, CAST(left(sha256(_b_id), 32) AS UUID)"
     )
 
 
-def leaf_runs(reader: Any, queries: Queries) -> Iterator[tuple[int, list[LeafRun]]]:
+def leaf_runs(reader: Any, queries: Queries, *, has_lines: bool) -> Iterator[tuple[int, list[LeafRun]]]:
     """Yield (number of records, their runs) of batches of Arrow, which a result of :func:`sorted_query` is read as."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     batches = iter(reader)
     while (batch := queries.run(lambda: next(batches, None))) is not None:
-        names, leaves, lines = batch.columns
-        packed = unhexlify(_Texts(leaves).all) if batch.num_rows else b""
-        texts = None if lines.null_count else _Texts(lines)
+        names, lines = batch.columns
+        lines = lines.cast(pa.binary())
+        packed = unhexlify(_Texts(pc.binary_slice(lines, 0, _HEX_DIGITS) if has_lines else lines).all)
+        texts = _Texts(lines) if has_lines else None
         runs = []
         for start, end in _runs(names):
             run_lines = memoryview(b"") if texts is None else texts.slice(start, end)
@@ -86,7 +88,7 @@ class _Texts:
     def __init__(self, column: Any) -> None:
         import pyarrow as pa
 
-        column = column.cast(pa.string())
+        column = column.cast(pa.binary())
         _, offsets, data = column.buffers()
         self._offsets = memoryview(offsets).cast("B").cast("i")[column.offset : column.offset + len(column) + 1]
         self._data = memoryview(data)
