@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -61,3 +62,37 @@ def test_the_parts_of_a_query_are_reported(monkeypatch: pytest.MonkeyPatch) -> N
         runner.run(lambda: None, parts=3)
     assert reports[0] == (0, 0.0)  # nothing of the first query is done
     assert reports[-2:] == [(250, 0.25), (1000, 1.0)]
+
+
+def test_items_are_computed_ahead() -> None:
+    """While the caller uses an item, the next ones are computed: as many as it allows, and in their order."""
+    computed = threading.Semaphore(0)
+
+    def items() -> Iterator[int]:
+        for number in range(5):
+            yield number
+            computed.release()
+
+    with duckdb.connect() as connection, closing(Queries(connection).iterate(items(), 2)) as found:
+        assert next(found) == 0
+        assert all(computed.acquire(timeout=60) for _ in range(2))  # 0 and 1 are past, so 2 is the last one
+        assert not computed.acquire(timeout=0.05)
+        assert list(found) == [1, 2, 3, 4]
+
+
+def test_closing_items_ends_their_query() -> None:
+    """If the caller stops because of an error, a query for later items is interrupted."""
+    started = threading.Event()
+
+    def items(connection: Any) -> Iterator[Any]:
+        yield 1
+        started.set()
+        yield connection.execute(ENDLESS).fetchall()
+
+    with duckdb.connect() as connection:
+        before = threading.active_count()
+        with closing(Queries(connection).iterate(items(connection), 1)) as found:
+            assert next(found) == 1
+            assert started.wait(60)
+        assert threading.active_count() == before
+        assert connection.execute("SELECT 7").fetchall() == [(7,)]

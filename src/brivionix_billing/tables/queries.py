@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import Future, wait
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from threading import Thread
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from brivionix_billing.tables.columns import SourcePosition
 
@@ -57,6 +58,8 @@ class Queries:
     In the main thread, DuckDB would notice Ctrl-C late, and raise another error than ``KeyboardInterrupt``.
     """
 
+    _end: Final = object()
+
     def __init__(self, connection: Connection, progress: WorkProgress | None = None) -> None:
         self._connection, self._progress = connection, progress
         if progress is not None and progress.is_shown:
@@ -81,6 +84,27 @@ class Queries:
         if self._progress is not None and parts:
             self._progress.add(parts)
         return outcome.result()
+
+    def iterate(self, items: Iterator[T], ahead: int) -> Generator[T]:
+        """Yield items, which query. Up to ``ahead`` of them are computed while the caller uses an earlier one.
+
+        A caller that may raise an error must close it.
+        """
+        with ThreadPoolExecutor(1) as pool:
+            pending = deque(pool.submit(next, items, self._end) for _ in range(ahead))
+            try:
+                while True:
+                    while wait([pending[0]], _INTERVAL).not_done:
+                        pass  # an endless wait would not notice Ctrl-C on Windows
+                    item = pending.popleft().result()
+                    if item is self._end:
+                        return
+                    pending.append(pool.submit(next, items, self._end))
+                    yield cast("T", item)
+            finally:
+                running = [outcome for outcome in pending if not outcome.cancel()]
+                while wait(running, _INTERVAL).not_done:
+                    self._connection.interrupt()
 
 
 def _complete(outcome: Future[T], call: Callable[[], T]) -> None:

@@ -8,6 +8,7 @@ usual path decides every special case, and both together give what it gives alon
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from enum import IntEnum
 from itertools import starmap
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -346,12 +347,13 @@ class PlainRows:
             lambda: self._connection.sql(query).to_arrow_reader(BATCH_ROWS), self._count * _Parts.SORTED
         )
         forest = Forest(trees, node_hasher(self._connection, self._queries))
-        for size, runs in leaf_runs(reader, self._queries, has_lines=has_lines):
-            for run in runs:
-                forest.extend(run.account, run.leaves)
-                if on_leaves is not None:
-                    on_leaves(run)
-            self._progress.add(size * _Parts.TREES)
+        with closing(leaf_runs(reader, self._queries, has_lines=has_lines)) as batches:
+            for size, runs in batches:
+                for run in runs:
+                    forest.extend(run.account, run.leaves)
+                    if on_leaves is not None:
+                        on_leaves(run)
+                self._progress.add(size * _Parts.TREES)
         forest.finish()
         for account in usage.accounts.values():
             account.requests = account.tree.size

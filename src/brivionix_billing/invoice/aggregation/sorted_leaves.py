@@ -6,7 +6,8 @@ No Python object is made per record: hashes and lines are read from the buffers 
 from __future__ import annotations
 
 from binascii import unhexlify
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from brivionix_billing.merkle import RootBuilder, extend_trees, hash_pairs
@@ -20,6 +21,8 @@ __all__ = ["BATCH_ROWS", "Forest", "LeafRun", "leaf_runs", "node_hasher", "sorte
 
 BATCH_ROWS: Final = 1 << 17
 """Maximum number of records of a batch."""
+_AHEAD: Final = 4
+"""Batches that are kept in memory, so that both cores are used while nodes are hashed and lists are written."""
 _FOREST_LEAVES: Final = 1 << 19
 """Leaves that are collected before their nodes are hashed."""
 _HASH_BYTES: Final = 32
@@ -63,23 +66,23 @@ def sorted_query(ctes: str, rows: str, *, has_lines: bool) -> str:
     )
 
 
-def leaf_runs(reader: Any, queries: Queries, *, has_lines: bool) -> Iterator[tuple[int, list[LeafRun]]]:
+def leaf_runs(reader: Any, queries: Queries, *, has_lines: bool) -> Generator[tuple[int, list[LeafRun]]]:
     """Yield (number of records, their runs) of batches of Arrow, which a result of :func:`sorted_query` is read as."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    batches = iter(reader)
-    while (batch := queries.run(lambda: next(batches, None))) is not None:
-        names, lines = batch.columns
-        lines = lines.cast(pa.binary())
-        packed = unhexlify(_Texts(pc.binary_slice(lines, 0, _HEX_DIGITS) if has_lines else lines).all)
-        texts = _Texts(lines) if has_lines else None
-        runs = []
-        for start, end in _runs(names):
-            run_lines = memoryview(b"") if texts is None else texts.slice(start, end)
-            run = LeafRun(names[start].as_py(), packed[start * _HASH_BYTES : end * _HASH_BYTES], run_lines)
-            runs.append(run)
-        yield batch.num_rows, runs
+    with closing(queries.iterate(iter(reader), _AHEAD)) as batches:
+        for batch in batches:
+            names, lines = batch.columns
+            lines = lines.cast(pa.binary())
+            packed = unhexlify(_Texts(pc.binary_slice(lines, 0, _HEX_DIGITS) if has_lines else lines).all)
+            texts = _Texts(lines) if has_lines else None
+            runs = []
+            for start, end in _runs(names):
+                run_lines = memoryview(b"") if texts is None else texts.slice(start, end)
+                run = LeafRun(names[start].as_py(), packed[start * _HASH_BYTES : end * _HASH_BYTES], run_lines)
+                runs.append(run)
+            yield batch.num_rows, runs
 
 
 class _Texts:
