@@ -261,6 +261,6 @@ def _party_lines(title: str, name: str, party: Mapping[str, Any], words: _Words)
 
 def _replace_unprintable(text: str) -> str:
     """Replace characters that a terminal might obey. Names in the document come from outside."""
-    if text.isprintable():
+    if text.replace("\n", "").isprintable():
         return text
     return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)

@@ -37,8 +37,8 @@ Json = dict[str, Any]
 _TAG_AND_TEXT: Final = re.compile("<(?:/[^>]*|([a-z][a-z0-9]*)([^>]*))>([^<]*)")
 _ATTRIBUTE: Final = re.compile('([a-z-]+)="([^"]*)"')
 _DIGESTED_ATTRIBUTES: Final = {False: ("data-path", "hidden"), True: ("class", "x", "y", "width", "height")}
-_SPACE: Final = re.compile("[ \t\n\f]+")
-"""White space of HTML. Python and browsers differ in what else counts as white space."""
+_SPACES: Final = "\t\n\f"
+"""White space of HTML, except the space. Python and browsers differ in what else counts as white space."""
 _DIGEST_PLACEHOLDER: Final = "@@text@@"
 _SCRIPT_MESSAGE_PREFIXES: Final = ("check", "not_", "no_", "bad_")
 _SCREEN_ATTRIBUTES: Final = re.compile(' (?:role|scope|data-label|tabindex|aria-label)="[^"]*"')
@@ -156,16 +156,20 @@ def digest_text(html: str) -> str:
     # The templates escape every "<" and ">" in texts and attributes, so regular expressions can parse the page.
     title = html[html.index("<title>") + 7 : html.index("</title>")]
     main = html[html.index("<main") : html.rindex("</main>")]
-    parts = [unescape(title)]
+    parts = [title]
     for name, attributes, text in _TAG_AND_TEXT.findall(main):
         if name:
-            part, keys = f"<{name}", _DIGESTED_ATTRIBUTES[name == "rect"]
-            if any(key in attributes for key in keys):  # most elements have none, and this is faster
+            parts.append("<" + name)
+            # Most elements have no such attribute, and this is faster.
+            if attributes and (name == "rect" or "data-path" in attributes or "hidden" in attributes):
                 values = dict(_ATTRIBUTE.findall(attributes))
-                part = " ".join([part, *(f"{key}={unescape(values[key])}" for key in keys if key in values)])
-            parts.append(part)
-        parts.append(unescape(text))
-    return " ".join(filter(None, _SPACE.split(" ".join(parts))))
+                parts += [f"{key}={values[key]}" for key in _DIGESTED_ATTRIBUTES[name == "rect"] if key in values]
+        parts.append(text)
+    # No character reference contains a space, so all parts can be unescaped at once.
+    text = unescape(" ".join(parts))
+    for space in _SPACES:
+        text = text.replace(space, " ")
+    return " ".join(filter(None, text.split(" ")))
 
 
 def _view(document: Mapping[str, Any], language: LocaleFormatter, all_channels: bool) -> Json:
