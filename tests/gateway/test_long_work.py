@@ -8,7 +8,6 @@ import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +17,7 @@ from brivionix_billing import BillingError
 from brivionix_billing.gateway import GatewayError, GatewayPolicy, billing, prepare_request
 from brivionix_billing.gateway import long_work as module
 from brivionix_billing.gateway.long_work import LONG_BYTES
+from brivionix_billing.processes import create_pool
 from exchange_kit import AT, BOOK, CHAT, EVENTS, MESSAGES, Answer, Flow, chat_events, run
 
 WORDS = "word " * (LONG_BYTES // 5)
@@ -31,7 +31,7 @@ LONG: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def one_process() -> Iterator[ProcessPoolExecutor]:
-    with ProcessPoolExecutor(1, get_context("spawn"), initializer=module._start, initargs=(BOOK,)) as pool:
+    with create_pool(1, module._start, (BOOK,)) as pool:
         yield pool
 
 
@@ -39,7 +39,7 @@ def one_process() -> Iterator[ProcessPoolExecutor]:
 def process(one_process: ProcessPoolExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let all these tests use one other process: to start it takes longer than they do."""
     kept = SimpleNamespace(submit=one_process.submit, shutdown=lambda **_: None)
-    monkeypatch.setattr(module, "ProcessPoolExecutor", lambda *_, **__: kept)
+    monkeypatch.setattr(module, "create_pool", lambda *_, **__: kept)
 
 
 async def counted_elsewhere(flow: Flow, request: Any, **options: Any) -> Any:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import base64
-import concurrent.futures
 import csv
 import json
 import math
-import pickle
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -25,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import litellm_month
-from brivionix_billing import BillingError, PriceBook
+from brivionix_billing import BillingError, PriceBook, processes
 from brivionix_billing.cli import main
 from brivionix_billing.reconcile.gateway import comparing
 from brivionix_billing.reconcile.gateway.expression import VARIABLES, ExpressionError, parse
@@ -34,6 +32,7 @@ from brivionix_billing.reconcile.gateway.new_api_learning import find_refunded
 from brivionix_billing.reconcile.gateway.new_api_log import reconcile_new_api
 from brivionix_billing.reconcile.gateway.reading import database_source, file_source
 from brivionix_billing.reconcile.result import Result
+from inline_pool import InlinePool
 from new_api_month import PRICES, Month
 from profiles import examples
 
@@ -369,23 +368,15 @@ def test_fast_parsers_read_json_as_json_does(start: str, text: str, end: str) ->
         assert found == expected
 
 
-class InlinePool:
-    """A pool of processes that compares each range by itself, with everything passed as between processes."""
+class ComparingPool(InlinePool):
+    """Compares each range by itself."""
 
-    def __init__(self, workers: int, context: object) -> None:
-        pass
-
-    def __enter__(self) -> InlinePool:
-        return self
-
-    def __exit__(self, *error: object) -> None:
+    def shutdown(self, *, cancel_futures: bool) -> None:
         comparing._gateway = None
 
-    def submit(self, run: Callable[..., Any], *arguments: int) -> Future[Any]:
+    def submit(self, run: Callable[..., Any], *values: Any) -> Future[Any]:
         comparing._gateway = None
-        future: Future[Any] = Future()
-        future.set_result(pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(run))(*arguments))))
-        return future
+        return super().submit(run, *values)
 
 
 MONTHS = {
@@ -412,7 +403,7 @@ def test_processes_give_the_result_of_one(source: str, picks: list[int], size: i
         log.write_text("".join(json.dumps(row) + end for row in rows), encoding="utf-8", newline="")
         run(file_source(str(log)), BOOK, folder / "whole")
         patch.setattr(comparing, "_BYTES", size)
-        patch.setattr(concurrent.futures, "ProcessPoolExecutor", InlinePool)
+        patch.setattr(processes, "create_pool", ComparingPool)
         run(file_source(str(log)), BOOK, folder / "parts", workers=2)
         for file in ("rows.csv", "summary.json"):
             assert (folder / "parts" / file).read_bytes() == (folder / "whole" / file).read_bytes()

@@ -92,34 +92,37 @@ def plain_amount(text: str | None) -> str | None:
     return text
 
 
-def add_workers(parser: ArgumentParser, what: str = "usage file") -> None:
+def add_workers(parser: ArgumentParser, work: str = "read the usage file") -> None:
     """Add the option of commands that read large files."""
     parser.add_argument(
         "--workers",
         type=int,
         metavar="N",
-        help=f"processes that read the {what}, 0 to 64 (none for a small file, a few for a large one)",
+        help=f"processes that {work}, 0 to 64 (none for a small file, a few for a large one)",
     )
 
 
-def worker_count(args: Namespace, option: str = "usage") -> int:
-    """Return the number of processes that read the files which an option names.
+def worker_count(args: Namespace, option: str | None = "usage") -> int:
+    """Return the number of processes that read the files which an option names, or without one, that do other work.
 
-    For a small file it is 0: starting a process costs more time than it saves.
+    For small files it is 0: starting a process costs more time than it saves.
     """
     if args.workers is not None:
         if not 0 <= args.workers <= 64:
             raise BillingError("invalid_argument", f"--workers {args.workers} is out of range; use 0 to 64")
         return int(args.workers)
-    try:
-        named = getattr(args, option)
-        paths = [named] if isinstance(named, str) else named or []
-        files = [file for path in paths for file in find_files(path)]
-        large = sum(map(os.path.getsize, files)) >= _PARALLEL_MIN_BYTES
-    except (OSError, ValueError, TypeError, BillingError):
+    if option is not None and not _is_large(getattr(args, option)):
         return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(4, cores) if large and cores > 1 else 0
+    return min(4, cores) if cores > 1 else 0
+
+
+def _is_large(named: str | list[str] | None) -> bool:
+    try:
+        files = [file for path in ([named] if isinstance(named, str) else named or []) for file in find_files(path)]
+        return sum(map(os.path.getsize, files)) >= _PARALLEL_MIN_BYTES
+    except (OSError, ValueError, TypeError, BillingError):
+        return False
 
 
 def require_distinct_paths(*paths: str | None) -> None:

@@ -27,6 +27,7 @@ from brivionix_billing.cli.bill_files import (
     print_skipped,
     series_tail,
 )
+from brivionix_billing.cli.bill_writer import Bill, writing_bills
 from brivionix_billing.cli.drafts import open_draft
 from brivionix_billing.cli.files import USAGE_HELP, add_usage_options, load_signing_key, open_usage, source_position
 from brivionix_billing.cli.late_usage import find_late_usage
@@ -41,7 +42,7 @@ from brivionix_billing.invoice.aggregation.aggregate import aggregate_usage
 from brivionix_billing.invoice.aggregation.dimensions import Dimensions, require_section_dimension
 from brivionix_billing.invoice.build import build_invoice
 from brivionix_billing.invoice.customers import UNKNOWN_CUSTOMER, Customer, read_customers, reconcile_balances
-from brivionix_billing.invoice.files import DOCUMENT_FILE, RecordListWriter, write_bill
+from brivionix_billing.invoice.files import DOCUMENT_FILE, RecordListWriter
 from brivionix_billing.invoice.header import Header
 from brivionix_billing.invoice.late import add_late_usage
 from brivionix_billing.invoice.signing import key_id, seal
@@ -82,7 +83,7 @@ def add_commands(commands: Any) -> None:
     )
     _add_heading(parser)
     parser.add_argument("--format", choices=["table", "json", "csv"], default="table")
-    add_workers(parser)
+    add_workers(parser, "read the usage file and write the bills")
     add_prices(parser)
     parser.set_defaults(run=_invoice)
 
@@ -162,39 +163,40 @@ def _invoice(args: Namespace) -> int:
         accounts = {**{name: AccountUsage(name) for name in late}, **billed}
         billable = [usage for _, usage in sorted(accounts.items())]
         reconcile_balances([usage for usage in billable if usage.account not in late], customers)
-        for usage in billable:
-            customer = _merge_customer(args, customers.get(usage.account, UNKNOWN_CUSTOMER))
-            header = Header(
-                account=usage.account,
-                period=period,
-                period_name=args.period,
-                issued=issued,
-                series=series,
-                number=1 if previous is None else previous["number"] + 1,
-                previous=previous,
-                issuer=args.issuer,
-                issuer_tax_number=args.issuer_tax_number,
-                issuer_details=args.issuer_detail,
-                customer=customer.name,
-                customer_tax_number=customer.tax_number,
-                customer_details=customer.details,
-                channel=customer.channel,
-                balance=customer.balance,
-                due=due,
-                signing_key=None if key is None else key_id(key.public_key()),
-                split=args.split,
-                **wording_of(args, customer),
-            )
-            if usage.account in late:
-                invoice = build_invoice(usage, replace(header, balance=None), book)
-                invoice = add_late_usage(invoice, late[usage.account], header.balance, book)
-            else:
-                invoice = build_invoice(usage, header, book)
-            document = seal(invoice, key)
-            folder = draft.folder / document["id"] if args.all else draft.folder
-            path = write_bill(folder, document, lists.finish(usage.account), pages.render(document), **pages.text)
-            rows.append(bill_row(document, out / path.relative_to(draft.folder)))
-            previous = document
+        with writing_bills(pages, len(billable), worker_count(args, None)) as write:
+            for usage in billable:
+                customer = _merge_customer(args, customers.get(usage.account, UNKNOWN_CUSTOMER))
+                header = Header(
+                    account=usage.account,
+                    period=period,
+                    period_name=args.period,
+                    issued=issued,
+                    series=series,
+                    number=1 if previous is None else previous["number"] + 1,
+                    previous=previous,
+                    issuer=args.issuer,
+                    issuer_tax_number=args.issuer_tax_number,
+                    issuer_details=args.issuer_detail,
+                    customer=customer.name,
+                    customer_tax_number=customer.tax_number,
+                    customer_details=customer.details,
+                    channel=customer.channel,
+                    balance=customer.balance,
+                    due=due,
+                    signing_key=None if key is None else key_id(key.public_key()),
+                    split=args.split,
+                    **wording_of(args, customer),
+                )
+                if usage.account in late:
+                    invoice = build_invoice(usage, replace(header, balance=None), book)
+                    invoice = add_late_usage(invoice, late[usage.account], header.balance, book)
+                else:
+                    invoice = build_invoice(usage, header, book)
+                document = seal(invoice, key)
+                folder = draft.folder / document["id"] if args.all else draft.folder
+                write(Bill(folder, document, lists.finish(usage.account)))
+                rows.append(bill_row(document, out / folder.relative_to(draft.folder) / DOCUMENT_FILE))
+                previous = document
         if args.all and rows:
             with create_file(draft.folder / BILLS) as file:
                 file.write(format_csv(rows))

@@ -51,7 +51,10 @@ def _display(args: Namespace) -> dict[str, Any]:
 
 
 class PageWriter:
-    """Renders the requested pages of documents. Reports a missing extra before the command writes any file."""
+    """Renders the requested pages of documents. Reports a missing extra before the command writes any file.
+
+    ``pickle`` passes it to another process, with the public key.
+    """
 
     def __init__(self, args: Namespace, key: Ed25519PublicKey | None) -> None:
         self.display, self.key = _display(args), key
@@ -62,6 +65,16 @@ class PageWriter:
             from brivionix_billing.pages.pdf import require_pdf_extra
 
             require_pdf_extra()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "key": None if self.key is None else self.key.public_bytes_raw()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if self.key is not None:
+            from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+            self.key = Ed25519PublicKey.from_public_bytes(state["key"])
 
     def render(self, document: Mapping[str, Any]) -> dict[str, bytes]:
         """Return the pages of a document by file name."""

@@ -7,12 +7,8 @@ process wait again and again. The other process has a lower priority, and dies w
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
-import signal
-import threading
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from datetime import datetime
 from typing import Final, TypeVar
@@ -21,6 +17,7 @@ from brivionix_billing.gateway.admission import Api, CounterPool, PreparedReques
 from brivionix_billing.gateway.limits import overloaded
 from brivionix_billing.gateway.workers import FairExecutor, Workers
 from brivionix_billing.pricebook import PriceBook
+from brivionix_billing.processes import create_pool
 
 __all__ = ["LONG_BYTES", "LongWork", "count_long_request"]
 
@@ -67,8 +64,7 @@ class LongWork:
 
     def _start_process(self) -> FairExecutor | None:
         """Return a new process, or ``None`` if the machine has no room for one now."""
-        context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(1, context, initializer=_start, initargs=(self._book,))
+        pool = create_pool(1, _start, (self._book,))
         try:
             pool.submit(os.getpid)  # which starts it
         except (OSError, RuntimeError) as error:
@@ -91,18 +87,9 @@ _book: PriceBook
 def _start(book: PriceBook) -> None:
     """Prepare the process."""
     global _counters, _book
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the service, which then ends this process
     if hasattr(os, "nice"):
         os.nice(_NICENESS)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     _book, _counters = book, CounterPool(book)
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-    os._exit(0)
 
 
 def count_long_request(body: bytes, api: Api, group: str, at: datetime, max_json_values: int) -> PreparedRequest:

@@ -51,7 +51,7 @@ def add_commands(subcommands: Any) -> None:
     )
     parser.add_argument("--period", metavar="P", help="a month (2026-10), or FROM/TO (the whole log)")
     parser.add_argument("--zone", metavar="Z", default="UTC", help="time zone of the period (UTC)")
-    add_workers(parser, "log, if it has one row in JSON per line")
+    add_workers(parser, "read the log, if it has one row in JSON per line")
     add_prices(parser)
     add_result_options(parser)
     parser.set_defaults(run=_gateway)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import islice
-from typing import Any, Final, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
 
 from brivionix_billing.errors import BillingError
 from brivionix_billing.invoice.aggregation.dimensions import Dimensions
@@ -22,11 +22,15 @@ from brivionix_billing.invoice.aggregation.partitions import (
     pack_partitions,
 )
 from brivionix_billing.pricebook import PriceBook
+from brivionix_billing.processes import running_pool
 from brivionix_billing.rating import RateCard
 from brivionix_billing.rating.charge import Charge
 from brivionix_billing.times import END_OF_TIME, CalendarDays, Period
 from brivionix_billing.usage import Usage
 from brivionix_billing.usage.record_file import Record, RejectedRecord, RequestAttributes, bounded_lines, read_records
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 __all__ = [
     "LIST_SUPPLEMENT",
@@ -343,11 +347,7 @@ def read_chunks(lines: Iterable[bytes], reader: ChunkReader, workers: int) -> It
         for part, numbers in parts:
             yield reader.read(part, numbers)
         return
-    from concurrent.futures import Future, ProcessPoolExecutor
-    from multiprocessing import get_context
-
-    # "spawn" starts clean processes: a fork of a process with threads can hang.
-    with ProcessPoolExecutor(workers, get_context("spawn"), _init_worker, (reader,)) as pool:
+    with running_pool(workers, _init_worker, (reader,)) as pool:
         pending: deque[Future[Chunk]] = deque()
         for part, numbers in parts:
             pending.append(pool.submit(_read_in_worker, part, numbers))

@@ -19,6 +19,7 @@ from importlib import import_module
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from brivionix_billing.processes import running_pool
 from brivionix_billing.reconcile.gateway.log_part import LogPart, PartBuilder
 from brivionix_billing.reconcile.gateway.reading import LogSource, RawRow, read_range
 from brivionix_billing.reconcile.rows import Columns
@@ -101,11 +102,7 @@ def comparing_log(source: LogSource, workers: int) -> Iterator[Compare]:
     if not workers or source.path is None:
         yield lambda make_gateway: _compare_here(source.rows(), make_gateway())
         return
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
-
-    # "spawn" starts clean processes: a fork of a process with threads can hang.
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+    with running_pool(workers) as pool:
         for _ in range(workers):
             pool.submit(_start_worker)
         yield partial(_compare_there, source, source.path, pool, workers)

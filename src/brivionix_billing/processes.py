@@ -1,0 +1,59 @@
+"""Starts processes that work for this one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor, ProcessPoolExecutor
+
+__all__ = ["create_pool", "running_pool"]
+
+
+def create_pool(
+    workers: int, prepare: Callable[..., object] | None = None, values: tuple[Any, ...] = ()
+) -> ProcessPoolExecutor:
+    """Return a pool of processes. They start with its first work, and call ``prepare(*values)`` before.
+
+    Everything is passed by ``pickle``. The processes import the calling script, so it must keep its own work under
+    ``if __name__ == "__main__"``. They ignore Ctrl-C, because this process ends them, and end if this one dies.
+    """
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    # "spawn" starts clean processes: a fork of a process with threads can hang.
+    return ProcessPoolExecutor(workers, get_context("spawn"), _prepare, (prepare, values))
+
+
+@contextmanager
+def running_pool(
+    workers: int, prepare: Callable[..., object] | None = None, values: tuple[Any, ...] = ()
+) -> Iterator[Executor]:
+    """Yield a pool like :func:`create_pool`, and end it. After an error, work that has not begun is left out."""
+    pool = create_pool(workers, prepare, values)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _prepare(prepare: Callable[..., object] | None, values: tuple[Any, ...]) -> None:
+    import signal
+    import threading
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if prepare is not None:
+        prepare(*values)
+
+
+def _end_with_parent() -> None:
+    import multiprocessing
+
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+    os._exit(0)
