@@ -71,7 +71,7 @@ def bill_page(
     key = None if public_key is None else _public_key_data(public_key)
     messages = {name: text for name, text in words.items() if name.startswith(_SCRIPT_MESSAGE_PREFIXES)}
     payload = {"document": document, "messages": messages, "form": language.client_formats([]), "key": key}
-    values |= {"printed": False, "digest": _DIGEST_PLACEHOLDER, "data": embed_json(payload)}
+    values |= {"printed": False, "digest": _DIGEST_PLACEHOLDER, "data": embed_json(payload), **_checked_texts(language)}
     script = read_asset("decimals.js") + read_asset("bill.js")
     draft = render_template("bill.html", values, style=_style(document), script=script)
     page = HtmlPage(draft.replace(_DIGEST_PLACEHOLDER, sha256(digest_text(draft).encode()).hex(), 1))
@@ -88,7 +88,7 @@ def printed_bill(
     ``invalid_argument``, ``missing_extra``.
     """
     document, values = _checked_values(document, locale, None, all_channels, logo)
-    values |= {"printed": True, "digest": ""}
+    values |= {"printed": True, "digest": "", **_plain_texts(values["language"])}
     page = render_template("bill.html", values, style=_style(document), script="")
     return _SCREEN_ATTRIBUTES.sub("", page)
 
@@ -140,6 +140,33 @@ def _checked_values(
     }
 
 
+def _checked_texts(language: LocaleFormatter) -> Json:
+    """Return the functions of the template for figures and texts that the script compares with the document.
+
+    They have the path of a value: ``of`` is for exact figures, ``near`` for rounded ones. Macros would take longer.
+    """
+    from markupsafe import Markup, escape
+
+    digits = language.group_digits
+
+    def element(attributes: str, path: str, value: str) -> Markup:
+        return Markup(f'<span data-path="{escape(path)}"{attributes}>{escape(value)}</span>')  # noqa: S704  # escaped
+
+    return {
+        "digits": digits,
+        "of": lambda path, value: element("", path, digits(value)),
+        "near": lambda path, value: element(' data-as="rounded"', path, digits(value)),
+        "text": lambda path, value: element(' data-as="text"', path, value),
+    }
+
+
+def _plain_texts(language: LocaleFormatter) -> Json:
+    """Return the same functions for print, where no script runs, and each element of a long table costs time."""
+    digits = language.group_digits
+    shown = {"of": lambda _, value: digits(value), "near": lambda _, value: digits(value)}
+    return {"digits": digits, **shown, "text": lambda _, value: value}
+
+
 def _public_key_data(key: Ed25519PublicKey) -> Json:
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -180,7 +207,6 @@ def _view(document: Mapping[str, Any], language: LocaleFormatter, all_channels: 
     return {
         "heading": bill_heading(document, words),
         "untaxed": is_statement(document),
-        "digits": language.group_digits,
         "channel_names": {name: named(document, "channels", name, language.name) for name in channels},
         "payment_name": payment and named(document, "channels", payment["channel"], language.name),
         "channels": channels,
