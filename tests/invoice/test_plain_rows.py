@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -240,3 +241,12 @@ def test_accounts_and_counts_that_begin_with_nothing(tmp_path: Path) -> None:
     counts = pa.array([None if index % 3 else index for index in range(60)], pa.int64())
     write(table.append_column("cache_read_tokens", counts), path)
     assert summary(path, book, None, None, by_line=False) == summary(path, book, None, None, by_line=True)
+
+
+def test_without_pyarrow_rows_are_read_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DuckDB alone reads Parquet, so bills need no PyArrow."""
+    book, path = PriceBook.load(ROOT / "pricing.yaml"), tmp_path / "usage.parquet"
+    write(plain_table(20), path)
+    fast = summary(path, book, None, None, by_line=False)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert summary(path, book, None, None, by_line=False) == fast

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from brivionix_billing import BillingError
 from brivionix_billing.tables import SourcePosition, queries
 from brivionix_billing.tables.queries import Queries, WorkProgress
 
@@ -43,6 +44,20 @@ def test_an_error_of_a_query_is_raised() -> None:
     """An error in the thread of the query is raised to the caller."""
     with duckdb.connect() as connection, pytest.raises(duckdb.CatalogException):
         Queries(connection).run(lambda: connection.execute("SELECT nothing()"))
+
+
+def test_other_work_is_done_meanwhile() -> None:
+    """A query runs while its caller does other work, and an error of this work ends the query."""
+    done = threading.Event()
+
+    def fail() -> None:
+        raise BillingError("no_usage", "wrong")
+
+    with duckdb.connect() as connection:
+        runner = Queries(connection)
+        assert runner.run(lambda: done.wait(60), meanwhile=done.set)
+        with pytest.raises(BillingError, match="wrong"):
+            runner.run(lambda: connection.execute(ENDLESS).fetchall(), meanwhile=fail)
 
 
 def test_the_parts_of_a_query_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:

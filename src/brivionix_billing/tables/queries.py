@@ -66,12 +66,17 @@ class Queries:
             connection.execute("SET enable_progress_bar = true")
             connection.execute("SET enable_progress_bar_print = false")
 
-    def run(self, call: Callable[[], T], parts: int = 0) -> T:
-        """Return the result of a function that queries. It is ``parts`` of the work, see :class:`WorkProgress`."""
+    def run(self, call: Callable[[], T], parts: int = 0, meanwhile: Callable[[], object] | None = None) -> T:
+        """Return the result of a function that queries. It is ``parts`` of the work, see :class:`WorkProgress`.
+
+        ``meanwhile`` is called in this thread, and must not use the connection.
+        """
         outcome: Future[T] = Future()
         thread = Thread(target=_complete, args=(outcome, call), daemon=True)
         thread.start()
         try:
+            if meanwhile is not None:
+                meanwhile()
             while wait([outcome], _INTERVAL).not_done:
                 if self._progress is not None and parts:
                     percent = max(self._connection.query_progress(), 0.0)

@@ -49,8 +49,8 @@ def open_plain_rows(
         total = position.total
         try:
             rows = _prepare(connection, files, reader, lines.options, report)
-        except (BillingError, duckdb.Error):
-            rows = None  # the usual path finds the words for what is wrong
+        except (BillingError, duckdb.Error, ImportError):
+            rows = None  # the usual path needs no PyArrow, and finds the words for what is wrong
             position.total, position.done = total, 0
         try:
             yield rows

@@ -30,7 +30,6 @@ def parquet_files(lines: object) -> list[str] | None:
         return None
     try:
         import duckdb  # noqa: F401  # without it, the usual path reads the files
-        import pyarrow  # noqa: F401  # likewise
     except ImportError:
         return None
     paths = list(map(os.path.abspath, lines.files))

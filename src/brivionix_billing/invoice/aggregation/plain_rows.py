@@ -145,7 +145,8 @@ class PlainRows:
             f"CREATE TEMP TABLE _b_repeated AS SELECT hash({self._record.request_id}) AS h FROM frame "
             "GROUP BY h HAVING count(*) > 1"
         )
-        self._queries.run(lambda: self._connection.execute(query), self._count * _Parts.REPEATED)
+        # The import takes as long as the query.
+        self._queries.run(lambda: self._connection.execute(query), self._count * _Parts.REPEATED, _import_pyarrow)
         return int((self._connection.execute("SELECT count(*) FROM _b_repeated").fetchone() or (0,))[0])
 
     def _marked(self, *, is_repeated: bool) -> str:
@@ -259,16 +260,24 @@ class PlainRows:
             accounts = frozenset(list(dict.fromkeys(group.key[0] for group in found))[:_MAX_FOUND])
             earliest, latest = (format_instant(to_instant(end))[:-1] for end in ends)
             usage.found = usage.found.join(FoundRecords(earliest, latest, accounts))
+        self._add_ends(usage)
+        self._add_trees(usage, on_leaves)
+        self._progress.finish()
+
+    def _billed_groups(self) -> Iterator[tuple[_Group, _Kind, RateCard]]:
+        for group in self._groups:
+            kind = self._kind_of(group.key)
+            card = self._classes[group.key[len(self._kind) :]].card
+            if group.in_scope and kind is not None and card is not None:
+                yield group, kind, card
+
+    def _add_buckets(self, usage: AggregatedUsage) -> None:
+        """Add the sums of all groups."""
         buckets: dict[tuple[Any, ...], UsageBucket] = {}
         for account in usage.accounts.values():
             for bucket in account.buckets:
                 buckets[bucket.account, card_identity(bucket.card), bucket.estimated, bucket.split] = bucket
-        ends_of: dict[str, tuple[int, int]] = {}
-        for group in self._groups:
-            kind = self._kind_of(group.key)
-            card = self._classes[group.key[len(self._kind) :]].card
-            if not group.in_scope or kind is None or card is None:
-                continue
+        for group, kind, card in self._billed_groups():
             account = usage.account(kind.account)
             identity = kind.account, card_identity(card), kind.estimated, kind.split
             if identity not in buckets:
@@ -277,11 +286,6 @@ class PlainRows:
             day = account.days.setdefault((self._days.of_number("day", group.day or 0), card.model), DailyUsage())
             day.requests += group.requests
             day.units += buckets[identity].add(group.requests, self._billed(card, group).items())
-            first, last = ends_of.get(kind.account, (group.first, group.last))
-            ends_of[kind.account] = min(first, group.first), max(last, group.last)
-        self._add_ends(usage, ends_of)
-        self._add_trees(usage, on_leaves)
-        self._progress.finish()
 
     def _billed(self, card: RateCard, group: _Group) -> Mapping[str, int]:
         """Return the billed quantities of a group. They are linear in its sums."""
@@ -296,8 +300,13 @@ class PlainRows:
             billed["request"] = group.requests
         return billed
 
-    def _add_ends(self, usage: AggregatedUsage, ends_of: Mapping[str, tuple[int, int]]) -> None:
-        """Find the first and the last request of each account."""
+    def _add_ends(self, usage: AggregatedUsage) -> None:
+        """Add all accounts, and find the first and the last request of each."""
+        ends_of: dict[str, tuple[int, int]] = {}
+        for group, kind, _ in self._billed_groups():
+            first, last = ends_of.get(kind.account, (group.first, group.last))
+            ends_of[kind.account] = min(first, group.first), max(last, group.last)
+            usage.account(kind.account)
         if not ends_of:
             return
         rows = [[account, *ends] for account, ends in ends_of.items()]
@@ -327,7 +336,7 @@ class PlainRows:
         return names
 
     def _add_trees(self, usage: AggregatedUsage, on_leaves: LeafCallback | None) -> None:
-        """Build the tree of each account over its plain rows and the other ones."""
+        """Add the sums, and build the tree of each account over its plain rows and the other ones."""
         for account in usage.accounts.values():
             account.tree = RootBuilder()
         if not usage.accounts:
@@ -344,7 +353,9 @@ class PlainRows:
         has_lines = on_leaves is not None
         query = sorted_query(self._ctes, rows, has_lines=has_lines)
         reader = self._queries.run(
-            lambda: self._connection.sql(query).to_arrow_reader(BATCH_ROWS), self._count * _Parts.SORTED
+            lambda: self._connection.sql(query).to_arrow_reader(BATCH_ROWS),
+            self._count * _Parts.SORTED,
+            lambda: self._add_buckets(usage),
         )
         forest = Forest(trees, node_hasher(self._connection, self._queries))
         with closing(leaf_runs(reader, self._queries, has_lines=has_lines)) as batches:
@@ -357,6 +368,10 @@ class PlainRows:
         forest.finish()
         for account in usage.accounts.values():
             account.requests = account.tree.size
+
+
+def _import_pyarrow() -> None:
+    import pyarrow  # noqa: F401  # without it, the usual path reads the files
 
 
 def _is_summed(each: RowClass, sums: Sequence[int]) -> bool:
