@@ -32,12 +32,17 @@ def create_pool(
 def running_pool(
     workers: int, prepare: Callable[..., object] | None = None, values: tuple[Any, ...] = ()
 ) -> Iterator[Executor]:
-    """Yield a pool like :func:`create_pool`, and end it. After an error, work that has not begun is left out."""
+    """Yield a pool like :func:`create_pool`, and end it. After an error, work that has not begun is left out.
+
+    The caller must wait for all work. Then nothing waits for the end of the processes, which takes some time.
+    """
     pool = create_pool(workers, prepare, values)
     try:
         yield pool
-    finally:
+    except BaseException:
         pool.shutdown(cancel_futures=True)
+        raise
+    pool.shutdown(wait=False)
 
 
 def _prepare(prepare: Callable[..., object] | None, values: tuple[Any, ...]) -> None:

@@ -85,7 +85,7 @@ def test_the_first_error_is_named(
 @pytest.mark.usefixtures("pool", "accounts")
 def test_an_interrupt_ends_the_processes_and_leaves_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """After Ctrl-C, bills that have not begun are left out, and the folder is removed."""
-    ended: list[bool] = []
+    ended: list[tuple[bool, bool]] = []
     numbers: list[int] = []
 
     def interrupt(document: Mapping[str, Any], key: Any) -> Any:
@@ -95,9 +95,11 @@ def test_an_interrupt_ends_the_processes_and_leaves_nothing(run: Run, monkeypatc
         return seal(document, key)
 
     monkeypatch.setattr(invoices, "seal", interrupt)
-    monkeypatch.setattr(InlinePool, "shutdown", lambda _, cancel_futures: ended.append(cancel_futures))
+    monkeypatch.setattr(
+        InlinePool, "shutdown", lambda _, wait=True, cancel_futures=False: ended.append((wait, cancel_futures))
+    )
     assert run(*ALL, "--workers", "3") == (130, "", "stopped\n")
-    assert ended == [True, True]  # those that read, and those that write
+    assert ended == [(False, False), (True, True)]  # those that read, and those that write
     assert not (run.folder / "bills").exists()
 
 

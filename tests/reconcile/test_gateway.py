@@ -371,7 +371,7 @@ def test_fast_parsers_read_json_as_json_does(start: str, text: str, end: str) ->
 class ComparingPool(InlinePool):
     """Compares each range by itself."""
 
-    def shutdown(self, *, cancel_futures: bool) -> None:
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         comparing._gateway = None
 
     def submit(self, run: Callable[..., Any], *values: Any) -> Future[Any]:

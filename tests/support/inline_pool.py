@@ -22,7 +22,7 @@ class InlinePool:
         _complete(future, pickle.dumps((run, values)))
         return future
 
-    def shutdown(self, *, cancel_futures: bool) -> None:
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         pass
 
 

@@ -23,12 +23,12 @@ BATCH_ROWS: Final = 1 << 17
 """Maximum number of records of a batch."""
 _AHEAD: Final = 4
 """Batches that are kept in memory, so that both cores are used while nodes are hashed and lists are written."""
-_FOREST_LEAVES: Final = 1 << 19
+_FOREST_LEAVES: Final = 1 << 18
 """Leaves that are collected before their nodes are hashed."""
 _HASH_BYTES: Final = 32
 _HEX_DIGITS: Final = 64
 _PAIR_BYTES: Final = 64
-_MIN_PAIRS: Final = 1 << 14
+_MIN_PAIRS: Final = 1 << 13
 """Fewer nodes are hashed here, because a query would take longer."""
 _TASK_PAIRS: Final = 1 << 14
 """Pairs that one thread of DuckDB hashes at a time."""
