@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -46,7 +47,10 @@ def run(name: str, folder: Path) -> dict[str, Any]:
             code = run_command([*arguments, *prices])
         if code:
             raise SystemExit(f"{name} ended with {code}")
-    seconds, processor = time.perf_counter() - start, _processor_seconds() - processor
+    seconds = time.perf_counter() - start
+    for process in multiprocessing.active_children():
+        process.join()
+    processor = _processor_seconds() - processor
     return {"seconds": seconds, "processor": processor, "mebibytes": peak_memory()}
 
 
