@@ -46,7 +46,7 @@ def test_a_valid_document_is_rendered_or_refused(rendering: Any) -> None:
             rendered += 1
         except BillingError:
             refused += 1
-    assert min(rendered, refused) > 5
+    assert min(rendered, refused) > 1
 
 
 def test_a_missing_channel_is_named() -> None:
