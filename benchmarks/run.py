@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +228,13 @@ def _loaded(what: str, path: Path, rounds: int, most: float, demanded: str) -> R
     )
 
 
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"  # not every part needs all of them
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--only", default="rate,body,import,load,tokens,bill", help="some of: %(default)s")
@@ -252,7 +259,7 @@ def main() -> None:
         if name in chosen:
             print(f"{name} ...", file=sys.stderr, flush=True)
             rows += part()
-    used = ", ".join(f"{name} {version(name)}" for name in ("pydantic", "PyYAML", "genai-prices", "litellm"))
+    used = ", ".join(f"{name} {_version(name)}" for name in ("pydantic", "PyYAML", "genai-prices", "litellm"))
     print(f"Python {platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores")
     print(used)
     print(show(rows))
