@@ -78,7 +78,7 @@ def records(content: bytes, *maps: str, sets: tuple[str, ...] = (), notes: list[
     """Return the records of a table, without those of blank lines."""
     stated = read_mappings(maps, sets)
     note, zone = (notes or []).append, stated.naive_time_zone
-    options = TableOptions(stated.mapping, stated.values, (), note, zone, stated.preset)
+    options = TableOptions(stated.mapping, stated.values, (), note, stated.preset, naive_time_zone=zone)
     lines = list(usage_lines(io.BytesIO(content), options))
     if notes is not None:
         notes.extend(f"{count} {reason}" for reason, count in options.skipped.items())

@@ -81,9 +81,9 @@ def open_usage(args: Namespace, book: PriceBook) -> Iterator[Iterator[bytes]]:
         stated.values,
         frozenset(book.resolver.meters),
         print_stderr,
-        stated.naive_time_zone,
         stated.preset,
         position=source_position(args),
+        naive_time_zone=stated.naive_time_zone,
     )
     if (args.query is None) == (not args.usage) or (args.query is None) != (args.db is None):
         raise BillingError(

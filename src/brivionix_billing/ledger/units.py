@@ -113,7 +113,7 @@ def units_to_credits(amount: int) -> Decimal:
 
 def units_to_payable(amount: int, currency: str) -> Payable:
     """Convert units of money to a payable amount."""
-    return Payable(amount // 10 ** (_PLACES - minor_digits(currency)), currency)
+    return Payable(amount // minor_unit(currency), currency)
 
 
 @lru_cache(maxsize=256)

@@ -68,13 +68,13 @@ class TableOptions:
     note: Callable[[str], None] = lambda _: None
     """Gets remarks for people, such as columns that are not read."""
 
-    naive_time_zone: str | None = None
-    """The time zone of times without an offset."""
     preset: str | None = None
     """A ready-made mapping, a name of :data:`brivionix_billing.tables.presets.PRESETS`."""
     skipped: Counter[str] = field(default_factory=Counter)
     """Number of rows that the preset found to be no requests, by reason."""
     position: SourcePosition = field(default_factory=SourcePosition)
+    naive_time_zone: str | None = None
+    """The time zone of times without an offset."""
 
     @property
     def changes_rows(self) -> bool:
