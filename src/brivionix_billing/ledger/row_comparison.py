@@ -27,7 +27,7 @@ def compare_rows(store: Store, replay: AccountReplay, archives: Sequence[Archive
     ``archives`` are those before the start of the replay.
     """
     account = replay.account.id
-    expected_rows: dict[tuple[type, tuple[Any, ...]], Row] = {_row_key(row): row for row in replay.rows()}
+    expected_rows: dict[tuple[type, Any], Row] = {_row_key(row): row for row in replay.rows()}
     limits = {row.id: row for row in expected_rows.values() if isinstance(row, LimitRow)}
 
     def is_pruned(row: Row) -> bool:
@@ -42,8 +42,8 @@ def compare_rows(store: Store, replay: AccountReplay, archives: Sequence[Archive
         if archives and row_class is UsageRow:
             if usage_digest(subtract_usage(rows, replay.usage).values()) != archives[-1].usage:
                 yield f"usage differs {_FROM_ARCHIVE}"
-            for key in replay.usage:
-                expected_rows.pop((UsageRow, key), None)
+            for usage in replay.usage.values():
+                expected_rows.pop(_row_key(usage), None)
             continue
         older = 0
         for row in rows:
@@ -106,13 +106,16 @@ def _display(value: object) -> object:
 
 
 def _row_label(row: Row) -> str:
-    table = TABLE_MAPPINGS[type(row)].table.name.partition("_")[2]
-    return "its row" if isinstance(row, AccountRow) else f"{table} {' '.join(map(str, _row_key(row)[1]))}"
+    """Return the table of a row and its key, without the account, which the inconsistency names."""
+    mapping = TABLE_MAPPINGS[type(row)]
+    if isinstance(row, AccountRow):
+        return "its row"
+    key = mapping.key_of(row)
+    values = zip(mapping.key, key if isinstance(key, tuple) else (key,), strict=True)
+    return " ".join(
+        [mapping.table.name.partition("_")[2], *[str(value) for name, value in values if name != "account"]]
+    )
 
 
-def _row_key(row: Row) -> tuple[type, tuple[Any, ...]]:
-    if isinstance(row, UsageRow):
-        return UsageRow, (row.quarter_hour, row.model, row.token, row.member)
-    if isinstance(row, CounterRow):
-        return CounterRow, (row.limit, row.starts)
-    return type(row), (row.id,)
+def _row_key(row: Row) -> tuple[type, Any]:
+    return type(row), TABLE_MAPPINGS[type(row)].key_of(row)

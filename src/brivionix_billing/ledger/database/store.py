@@ -108,9 +108,8 @@ class Store:
 
 def _format_amounts(values: list[Any], amounts: Sequence[int]) -> None:
     for index in amounts:
-        amount = values[index]
-        if amount is not None:
-            values[index] = units_to_column(amount) if amount else ZERO_TEXT
+        if values[index] is not None:
+            values[index] = units_to_column(values[index])
 
 
 def _live(row: Any) -> int:
