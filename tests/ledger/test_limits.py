@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -13,7 +13,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from brivionix_billing import BillingError
@@ -103,9 +103,10 @@ WINDOWS = st.one_of(
     ),
     st.tuples(st.sampled_from(["1h", "5h", "24h", "100h"]), st.just("UTC")),
 )
+BASE = "2026-03-29T00:50"
 BASES = st.sampled_from(
     [
-        *("2026-03-29T00:50", "2026-10-25T00:10", "2026-10-25T22:50", "2026-03-08T06:40", "2026-11-01T05:20"),
+        *(BASE, "2026-10-25T00:10", "2026-10-25T22:50", "2026-03-08T06:40", "2026-11-01T05:20"),
         *("2026-04-04T14:40", "2026-10-03T15:20", "2026-12-31T15:40", "2026-12-31T22:55", "2028-02-29T22:50"),
     ]
 )
@@ -134,6 +135,7 @@ def shared() -> Iterator[Ledger]:
 
 @settings(max_examples=examples(150), deadline=None)
 @given(WINDOWS, BASES, st.sampled_from(["credits", "requests", "tokens"]), EVENTS)
+@example(("1h", "UTC"), BASE, "credits", [*[("hold", 0, 1, 0)] * 2, ("release", 1854, 1, 0), ("release", -90, 1, 0)])
 def test_a_window_contains_what_the_records_in_it_add_up_to(
     shared: Ledger, window: tuple[str, str], base: str, unit: Any, events: list[tuple[str, int, int, int]]
 ) -> None:
@@ -148,11 +150,13 @@ def test_a_window_contains_what_the_records_in_it_add_up_to(
     shared.grant(account, "1000", reason="test", id=f"gift-{account}", at=now)
     shared.set_limit(account, "limit", limit, unit=unit, window=name, zone=zone, id=f"limit-{account}", at=now)
 
+    def after_expiries(at: datetime) -> dict[str, Record]:
+        due = [id for id, record in records.items() if record.state == "open" and record.expires <= at]
+        none = {"credits": Fraction(0), "requests": Fraction(0), "tokens": Fraction(0)}
+        return records | {id: replace(records[id], state="expired", counts=none) for id in due}
+
     def both(at: datetime) -> tuple[Fraction, Fraction]:
-        for record in records.values():
-            if record.state == "open" and record.expires <= at:
-                record.state, record.counts = "expired", dict.fromkeys(record.counts, Fraction(0))
-        found = list(records.values())
+        found = list(after_expiries(at).values())
         return tuple(counted(found, unit, name, zone, at, longer) for longer in (timedelta(0), longest))  # type: ignore[return-value]
 
     for kind, wait, amount, choice in events:
@@ -160,6 +164,9 @@ def test_a_window_contains_what_the_records_in_it_add_up_to(
         id = f"{account}-{next(_NUMBERS)}"
         least, most = both(now)
         asked = {"credits": Fraction(amount), "requests": Fraction(1), "tokens": Fraction(amount)}
+        # An operation that is refused posts no expiries, and the next one may be of a machine whose clock is behind.
+        before, error = records, None
+        records = after_expiries(now)
         if kind == "hold":
             applies = is_rolling(name) or window_key(name, zone, now) is not None
             error = attempt(lambda: shared.hold(account, amount, id=id, at=now, ttl=30 * MINUTE, tokens=amount))  # noqa: B023
@@ -194,6 +201,8 @@ def test_a_window_contains_what_the_records_in_it_add_up_to(
                     used = {**used, "credits": Fraction(done.credits), "tokens": Fraction(choice + 1)}
                     shared.settle(hold, done, usage=body(choice, 0, 1), at=now)
                 record.state, record.counts = "settled", used
+        if error is not None:
+            records = before
         least, most = both(now)
         (shown,) = shared.limits(account, at=now)
         assert least <= Fraction(shown.used) <= most
