@@ -99,7 +99,7 @@ def invoice(usage: Path, out: Path) -> Invoiced:
     return Invoiced(seen["seconds"], seen["peak"])
 
 
-def bill(lines: int = 1_000_000, rounds: int = 2, demanded: float = 4.0) -> list[Row]:
+def bill(lines: int = 1_000_000, rounds: int = 2, demanded: float = 3.3) -> list[Row]:
     """The rows of the table: time against parsing, and peak memory at all lines and at a quarter of them."""
     with tempfile.TemporaryDirectory(prefix="brivionix-bench-") as folder:
         there = Path(folder)

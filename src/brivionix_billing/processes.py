@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from itertools import starmap
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor, ProcessPoolExecutor
+    from concurrent.futures import Executor, Future, ProcessPoolExecutor
 
-__all__ = ["create_pool", "running_pool"]
+__all__ = ["Workers", "create_pool", "running_pool", "running_workers"]
+
+R = TypeVar("R")
 
 
 def create_pool(
@@ -43,6 +47,41 @@ def running_pool(
         pool.shutdown(cancel_futures=True)
         raise
     pool.shutdown(wait=False)
+
+
+class Workers:
+    """Processes that share a sequence of tasks. Without any, this process does each when its result is wanted."""
+
+    def __init__(self, pool: Executor | None = None, count: int = 0) -> None:
+        self._pool, self.count = pool, count
+
+    def run(self, function: Callable[..., R], tasks: Iterable[tuple[Any, ...]]) -> Iterator[R]:
+        """Yield the result of each task in order, where a task is the arguments of the function.
+
+        The memory is bounded: one task per process is waited for, and two are ready.
+        """
+        if self._pool is None:
+            yield from starmap(function, tasks)
+            return
+        pending: deque[Future[R]] = deque()
+        for task in tasks:
+            pending.append(self._pool.submit(function, *task))
+            if len(pending) > self.count + 1:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+@contextmanager
+def running_workers(
+    count: int, prepare: Callable[..., object] | None = None, values: tuple[Any, ...] = ()
+) -> Iterator[Workers]:
+    """Yield processes like those of :func:`running_pool`, or none, which this process replaces, if ``count`` is 0."""
+    if not count:
+        yield Workers()
+        return
+    with running_pool(count, prepare, values) as pool:
+        yield Workers(pool, count)
 
 
 def _prepare(prepare: Callable[..., object] | None, values: tuple[Any, ...]) -> None:

@@ -12,7 +12,7 @@ from bill_kit import BOOK, OCTOBER, TEXT, billed, body, loaded, record, text, ve
 from brivionix_billing import BillingError, PriceBook
 from brivionix_billing.canonical_json import canonical_json
 from brivionix_billing.invoice import aggregate_usage
-from brivionix_billing.invoice.aggregation.aggregate import format_record_list
+from brivionix_billing.invoice.aggregation.partition_records import format_record_list
 from verify_kit import BILL, USAGE, refused, tampered
 
 # --- the usage ---

@@ -1,9 +1,12 @@
-"""Reading usage files: fast path and slow path agree, and every line gives a record or a rejection."""
+"""Reading usage files: a pattern changes no result, and every line gives a record or a rejection."""
 
 from __future__ import annotations
 
 import io
 import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -14,18 +17,19 @@ from hypothesis.strategies import DrawFn
 import bill_oracle
 from bill_kit import ROOT, body, record
 from brivionix_billing.errors import CODES
-from brivionix_billing.usage import Usage, record_file
+from brivionix_billing.usage import Usage, line_patterns, record_file, records
+from brivionix_billing.usage.line_patterns import LinePatterns
 from brivionix_billing.usage.record_file import MAX_LINE, Record, RejectedRecord, read_records
+from brivionix_billing.usage.records import Origins
 from profiles import examples
 from strategies import bodies
 
 Json = dict[str, Any]
 
 
-def parse_both_ways(line: bytes) -> tuple[Record | RejectedRecord | None, Record | RejectedRecord | None]:
-    """Parse a line with the reader, and on the slow path only."""
-    parsed = next(read_records([line]), None)
-    return parsed, record_file._parse_strict(1, line, {})
+def parse_in_full(line: bytes) -> Record | RejectedRecord | None:
+    """Parse a line without the patterns of other lines."""
+    return record_file._parse(1, line, Origins())
 
 
 def comparable(parsed: Record | RejectedRecord | None) -> Any:
@@ -37,19 +41,25 @@ def comparable(parsed: Record | RejectedRecord | None) -> Any:
     return parsed._replace(origin=names), parsed.usage  # type: ignore[arg-type]  # only compared
 
 
-def takes_fast_path(line: bytes) -> bool:
-    """Return whether a line is parsed without the slow path."""
+@contextmanager
+def learning_from(*lines: bytes) -> Iterator[None]:
+    """Begin without patterns, and learn from each of these lines, and from every later one."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(record_file, "_parse_strict", lambda *_: None)
-        return next(read_records([line]), None) is not None
+        patch.setattr(line_patterns, "_LEARN_EVERY", 1)
+        patch.setattr(line_patterns, "PATTERNS", LinePatterns())
+        list(read_records(lines))
+        yield
+
+
+def matches(line: bytes) -> bool:
+    """Return whether a pattern matches a line."""
+    return line_patterns.PATTERNS.parse(1, line, Origins()) is not None
 
 
 # --- generated lines ---
 
-_names = st.one_of(
-    st.sampled_from(["a", "默认", "é:", '"', "\\", "a:b", "/", "😀", "\x7f", "\n", "", "x" * 256, "x" * 257, "\ud800"]),
-    st.text(max_size=4),
-)
+_NAMES = ["a", "默认", "é:", '"', "\\", "a:b", "/", "😀", "\x7f", "\u202e", "\n", "", "x" * 256, "x" * 257, "\ud800"]
+_names = st.one_of(st.sampled_from(_NAMES), st.text(max_size=4))
 _counts = st.one_of(
     st.integers(0, 300), st.sampled_from([10**12, 10**12 + 1, -1, 2**53, 2**64, None, 0.0, 1.5, True, "1"])
 )
@@ -116,9 +126,12 @@ def _usage(draw: DrawFn) -> Json:
     return dict(draw(st.permutations(list(usage.items()))))
 
 
+Layout = Callable[[Any], bytes]
+
+
 @st.composite
-def lines(draw: DrawFn) -> bytes:
-    """Draw a line in any key order and spelling, usually a valid record."""
+def _records(draw: DrawFn) -> Json:
+    """Draw the content of a line in any key order, usually a valid record."""
     data: Json = {
         "request_id": draw(_names),
         "at": draw(_times),
@@ -134,17 +147,85 @@ def lines(draw: DrawFn) -> bytes:
     if draw(st.integers(0, 7)) == 0:
         unusual: st.SearchStrategy[Any] = st.sampled_from([None, 1, 1.5, True, [], {}, [[]], "x"])
         data[draw(st.sampled_from([*data, "service_tier", "more"]))] = draw(unusual)
-    text = json.dumps(
-        dict(draw(st.permutations(list(data.items())))),
-        ensure_ascii=draw(st.booleans()),
-        separators=draw(st.sampled_from([(",", ":"), (", ", ": "), (" ,\t", " : ")])),
-    )
-    line = text.encode("utf-8", "surrogatepass")
-    if draw(st.integers(0, 3)) == 0:
-        line = line.replace(b":b", b"\\u003Ab").replace(b"a", draw(st.sampled_from([b"a", b"\\u0061"])))
-    if draw(st.integers(0, 5)) == 0:
-        line = b'{"account":"other",' + line[1:]
-    return draw(st.sampled_from([b"", b"\xef\xbb\xbf", b" "])) * draw(st.integers(0, 1)) + line + b"\r\n"
+    return dict(draw(st.permutations(list(data.items()))))
+
+
+@st.composite
+def _layouts(draw: DrawFn) -> Layout:
+    """Draw a way to write lines."""
+    ensure_ascii = draw(st.booleans())
+    separators = draw(st.sampled_from([(",", ":"), (", ", ": "), (" ,\t", " : ")]))
+    has_escapes, escaped_a = draw(st.integers(0, 3)) == 0, draw(st.sampled_from([b"a", b"\\u0061"]))
+    has_account_twice = draw(st.integers(0, 5)) == 0
+    start = draw(st.sampled_from([b"", b"", b"", b"\xef\xbb\xbf", b" "]))
+
+    def write(data: Any) -> bytes:
+        line = json.dumps(data, ensure_ascii=ensure_ascii, separators=separators).encode("utf-8", "surrogatepass")
+        if has_escapes:
+            line = line.replace(b":b", b"\\u003Ab").replace(b"a", escaped_a)
+        if has_account_twice:
+            line = b'{"account":"other",' + line[1:]
+        return start + line + b"\r\n"
+
+    return write
+
+
+@st.composite
+def lines(draw: DrawFn) -> bytes:
+    """Draw a line in any key order and spelling, usually a valid record."""
+    return draw(_layouts())(draw(_records()))
+
+
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[^\s{}\[\],:"]+')
+_OTHER_TOKENS = (
+    *(
+        b"0",
+        b"1",
+        b"007",
+        b"-1",
+        b"-0",
+        b"1.0",
+        b"1e2",
+        b"null",
+        b"true",
+        b"{}",
+        b"[]",
+        b"1000000000000",
+        b"1000000000001",
+    ),
+    *(b'"a\tb"', b'"\x01"', b'"\\u0061"', b'"\\\\"', b'"%s"', b'" a"', b'"a "', b'"\xff"', b"9" * 13, b"9" * 14),
+    *(b'"2026-10-20T24:00:00Z"', b'"2026-02-29T08:00:00Z"', b'"0000-01-01T00:00:00.123Z"'),
+)
+_other_tokens = st.one_of(
+    st.sampled_from(_OTHER_TOKENS),
+    _names.map(lambda name: json.dumps(name, ensure_ascii=False).encode("utf-8", "surrogatepass")),
+    st.integers(0, 999).map(lambda count: b"%d" % count),
+)
+
+
+@st.composite
+def similar_lines(draw: DrawFn) -> tuple[bytes, bytes]:
+    """Draw a usual line, and one that is written like it but for some texts, numbers and literals."""
+    data = record(draw(st.integers(0, 2)))
+    usage = data["usage"].get("usage", data["usage"])
+    for key in draw(st.sets(st.sampled_from([key for key in usage if key not in ("prompt_tokens", "input_tokens")]))):
+        if key == "total_tokens" or key.endswith("_details"):
+            usage[key] = None
+    if draw(st.booleans()):
+        usage.pop("total_tokens", None)
+    if draw(st.integers(0, 2)) == 0:
+        data["service_tier"] = None
+    if draw(st.integers(0, 4)) == 0:
+        draw(st.sampled_from([data, data["usage"], usage]))[draw(st.sampled_from(["100%", "数", "audio_tokens"]))] = 0
+    data = dict(draw(st.permutations(list(data.items()))))
+    separators = draw(st.sampled_from([(",", ":"), (", ", ": ")]))
+    first = second = json.dumps(data, ensure_ascii=False, separators=separators).encode()
+    tokens = list(_TOKEN.finditer(first))
+    values = [token for token in tokens if first[token.end() : token.end() + 1] != b":"]
+    places = draw(st.lists(st.sampled_from(values if draw(st.integers(0, 4)) else tokens), min_size=1, max_size=3))
+    for start, end in sorted({place.span() for place in places}, reverse=True):
+        second = second[:start] + draw(_other_tokens) + second[end:]
+    return first, second
 
 
 @settings(max_examples=examples(700), deadline=None)
@@ -153,48 +234,89 @@ def lines(draw: DrawFn) -> bytes:
 @example(json.dumps(record(usage={"service_tier": "", "usage": body()})).encode())
 @example(json.dumps(record(usage={"service_tier": "x" * 257, "usage": body()})).encode())
 @example(json.dumps(record(usage={"model": "x" * 257, "usage": body()})).encode())
+@example(json.dumps(record(usage={"model": "%s", "100%": "%d", "usage": body()})).encode())
 @example(json.dumps(record(account=[])).encode())
 @example(json.dumps(record(service_tier={})).encode())
-def test_fast_path_and_slow_path_agree(line: bytes) -> None:
-    """Any line gives the same record and the same leaf hash on the fast path and on the slow path."""
-    parsed, slow = parse_both_ways(line)
-    assert parsed is not None
-    assert comparable(parsed) == comparable(slow)
+def test_a_line_gives_the_same_record_again(line: bytes) -> None:
+    """Any line gives the same record and the same leaf hash with a pattern that was made from it and without."""
+    with learning_from(line):
+        parsed = next(read_records([line]))
+    assert comparable(parsed) == comparable(parse_in_full(line))
     if isinstance(parsed, Record):
         assert parsed.leaf == bill_oracle.leaf(json.loads(line))
         assert parsed.usage == Usage.from_response(json.loads(line)["usage"])
         assert parsed.at_text + "Z" == json.loads(line)["at"] or parsed.at_text[10:] != json.loads(line)["at"][10:-1]
 
 
-def test_common_lines_take_the_fast_path() -> None:
-    """Common lines of each body format take the fast path, so the comparison of both paths is effective."""
-    for line in (ROOT / "examples" / "usage.jsonl").read_bytes().splitlines():
-        assert takes_fast_path(line) != (b'"output":[' in line), line
-    for number in range(6):
-        assert takes_fast_path(json.dumps(record(number)).encode())
+@settings(max_examples=examples(2000), deadline=None)
+@given(similar_lines())
+def test_a_pattern_changes_no_result(pair: tuple[bytes, bytes]) -> None:
+    """A line gives the same record or rejected record after a line that is written like it and without."""
+    first, second = pair
+    with learning_from(first):
+        parsed = next(read_records([second]))
+    assert comparable(parsed) == comparable(parse_in_full(second))
+    if isinstance(parsed, Record):
+        assert parsed.leaf == bill_oracle.leaf(json.loads(second))
+
+
+@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("changes", [{}, {"total_tokens": None, "service_tier": None}])
+def test_another_value_after_a_usual_line(number: int, changes: Json) -> None:
+    """Each text, number or literal in place of each value of a line gives what it gives without an earlier line."""
+    data = {**record(number), **{key: changes[key] for key in changes.keys() & {"service_tier"}}}
+    usage = data["usage"].get("usage", data["usage"])
+    usage.update({key: changes[key] for key in changes.keys() & usage.keys()})
+    line = json.dumps(data).encode()
+    names = [json.dumps(name, ensure_ascii=False).encode("utf-8", "surrogatepass") for name in _NAMES]
+    with learning_from(line):
+        assert matches(line)
+        for token in _TOKEN.finditer(line):
+            for other in (*_OTHER_TOKENS, *names):
+                changed = line[: token.start()] + other + line[token.end() :]
+                parsed = next(read_records([changed]))
+                assert comparable(parsed) == comparable(parse_in_full(changed)), changed
+
+
+def test_common_lines_match_patterns() -> None:
+    """Lines of the example match patterns of other lines, so the comparison of both ways is effective."""
+    content = (ROOT / "examples" / "usage.jsonl").read_bytes().splitlines()
+    with learning_from(*content[::2]):
+        assert sum(map(matches, content[1::2])) > 0.999 * len(content[1::2])
+    with learning_from(*(json.dumps(record(number)).encode() for number in range(3))):
+        for change in (
+            {},
+            {"account": "默认"},
+            {"service_tier": "flex"},
+            {"at": "2026-10-20T08:00:00Z"},
+            {"model": "b"},
+        ):
+            assert all(matches(json.dumps(record(number, **change)).encode()) for number in range(3, 6)), change
 
 
 def test_leaf_hashes_of_the_example_match_the_oracle() -> None:
     """Each leaf hash of the example file is that of the oracle: SHA-256 of 0x00 and the canonical JSON."""
     content = (ROOT / "examples" / "usage.jsonl").read_bytes().splitlines()
-    parsed = list(read_records(content))
+    with learning_from():
+        parsed = list(read_records(content))
     assert len(parsed) == 3000
     for line, row in zip(content, parsed, strict=True):
         assert isinstance(row, Record)
         assert row.leaf == bill_oracle.leaf(json.loads(line))
-        assert comparable(row._replace(line=1)) == comparable(record_file._parse_strict(1, line, {}))
+        assert comparable(row._replace(line=1)) == comparable(parse_in_full(line))
 
 
 @pytest.mark.parametrize("key", [*record(), "prompt_tokens", "cached_tokens", "reasoning_tokens", "total_tokens"])
 @pytest.mark.parametrize("escaped", [False, True])
 def test_a_duplicate_key_is_rejected(key: str, escaped: bool) -> None:
-    """A duplicate key is rejected, even if an escaped colon in a value makes the number of colons match."""
+    """A duplicate key is rejected, also after lines that are the same without it."""
     data = record(3, request_id="a:b" if escaped else "a")
     line = json.dumps(data).replace("a:b", "a\\u003ab")
     assert data["usage"].keys() >= {"prompt_tokens", "total_tokens"}
     twice = line.replace(f'"{key}": ', f'"{key}": 7, "{key}": ', 1)
     assert twice.count(f'"{key}"') == 2
-    parsed = next(read_records([twice.encode()]))
+    with learning_from(line.encode()):
+        parsed = next(read_records([twice.encode()]))
     assert isinstance(parsed, RejectedRecord)
     assert "twice" in parsed.message
     assert parsed.code == "invalid_record"
@@ -256,7 +378,8 @@ INVALID_LINES = {
 def test_an_invalid_line_is_rejected(name: str) -> None:
     """An invalid line gives a rejected record with a known code and a short printable message."""
     line = INVALID_LINES[name] if name in INVALID_LINES else json.dumps(INVALID_RECORDS[name]).encode()
-    (parsed,) = read_records([line + b"\n"])
+    with learning_from(*(json.dumps(record(number)).encode() for number in range(3))):
+        (parsed,) = read_records([line + b"\n"])
     assert isinstance(parsed, RejectedRecord), parsed
     assert parsed.code in CODES
     assert parsed.message.isprintable()
@@ -295,9 +418,10 @@ VARIANTS = {
 def test_the_spelling_of_a_line_does_not_change_its_record(name: str) -> None:
     """A byte order mark, CRLF, spaces and escapes change neither the record nor its leaf hash."""
     line = json.dumps(record(5)).encode()
-    (expected,), (variant,) = read_records([line]), read_records([VARIANTS[name](line)])
+    with learning_from(line):
+        (variant,) = read_records([VARIANTS[name](line)])
     assert isinstance(variant, Record)
-    assert comparable(variant) == comparable(expected)
+    assert comparable(variant) == comparable(parse_in_full(line))
 
 
 def test_blank_lines_are_skipped_but_counted() -> None:
@@ -318,18 +442,34 @@ def test_every_line_gives_a_record_or_a_rejection(content: list[bytes]) -> None:
 
 @settings(max_examples=examples(300), deadline=None)
 @given(st.sampled_from([*record(), "more"]), bodies)
-def test_any_json_value_gives_the_same_result_on_both_paths(key: str, value: Any) -> None:
-    """Any JSON in place of a value of a record gives the same record or rejected record on both paths."""
-    parsed, slow = parse_both_ways(json.dumps({**record(3), key: value}).encode())
-    assert comparable(parsed) == comparable(slow)
+def test_any_json_value_gives_the_same_result_after_usual_lines(key: str, value: Any) -> None:
+    """Any JSON in place of a value of a record gives the same result after usual lines and without them."""
+    line = json.dumps({**record(3), key: value}).encode()
+    with learning_from(json.dumps(record(3)).encode(), json.dumps({**record(3), "more": 1}).encode()):
+        parsed = next(read_records([line]))
+    assert comparable(parsed) == comparable(parse_in_full(line))
 
 
-def test_caches_of_names_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Origins and templates of details are cached up to a bound, and records beyond it are the same."""
-    monkeypatch.setattr(record_file, "_MAX_CACHED", 2)
-    monkeypatch.setattr(record_file, "_INPUT_TEMPLATES", {})
-    data = [record(n, account=f"a{n}", usage={**body(), "prompt_tokens_details": {f"k{n}": 0}}) for n in range(9)]
-    parsed = list(read_records(json.dumps(row).encode() for row in data))
-    assert [row.origin.account for row in parsed if isinstance(row, Record)] == [f"a{n}" for n in range(9)]
+def test_patterns_and_names_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names and patterns are kept up to a bound, and records beyond it are the same."""
+    monkeypatch.setattr(records, "_MAX_CACHED", 2)
+    monkeypatch.setattr(line_patterns, "_MAX_PATTERNS", 3)
+    monkeypatch.setattr(line_patterns, "_MAX_ALIKE", 2)
+    details = [*({f"k{n}": 0} for n in range(6)), *({f"k{n}": 0, "b": 0} for n in range(6))]
+    data = [
+        record(n, account=f"a{n}", usage={**body(), "prompt_tokens_details": each}) for n, each in enumerate(details)
+    ]
+    content = [json.dumps(row).encode() for row in data]
+    with learning_from(*content):
+        parsed = list(read_records(content))
+        assert [len(alike) for alike in line_patterns.PATTERNS._patterns.values()] == [2, 1]
+    assert [row.origin.account for row in parsed if isinstance(row, Record)] == [row["account"] for row in data]
     assert [row.leaf for row in parsed if isinstance(row, Record)] == [bill_oracle.leaf(row) for row in data]
-    assert len(record_file._INPUT_TEMPLATES) <= 3
+
+
+def test_no_pattern_is_made_from_a_long_line() -> None:
+    """A long line is read, but no pattern is made from it, which would take long."""
+    line = json.dumps(record(2, usage=body("whole", output=[{"type": "message", "text": "x" * 5000}]))).encode()
+    with learning_from(line):
+        assert isinstance(next(read_records([line])), Record)
+        assert not matches(line)

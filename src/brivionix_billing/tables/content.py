@@ -233,11 +233,12 @@ def _json_lines(text: IO[str]) -> Iterator[bytes]:
         position = end
 
 
-def _with_options(lines: Iterable[bytes], options: TableOptions) -> Iterator[bytes]:
-    """Yield JSON objects as they are, or read like rows of a table if the options rename or add something."""
-    if not options.changes_rows:
-        yield from lines
-        return
+def _with_options(lines: Iterable[bytes], options: TableOptions) -> Iterable[bytes]:
+    """Return JSON objects as they are, or read like rows of a table if the options rename or add something."""
+    return _read_rows(lines, options) if options.changes_rows else lines
+
+
+def _read_rows(lines: Iterable[bytes], options: TableOptions) -> Iterator[bytes]:
     tables: dict[tuple[str, ...], TableColumns] = {}
     for line in lines:
         try:

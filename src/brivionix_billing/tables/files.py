@@ -56,6 +56,9 @@ class UsageLines(Iterator[bytes]):
     def __init__(self, lines: Generator[bytes, None, None], files: Sequence[str], options: TableOptions) -> None:
         self._lines, self.files, self.options = lines, files, options
 
+    def __iter__(self) -> Iterator[bytes]:
+        return self._lines  # it is faster by itself
+
     def __next__(self) -> bytes:
         return next(self._lines)
 

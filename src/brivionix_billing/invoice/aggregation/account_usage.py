@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 from brivionix_billing.decimals import sum_exact
-from brivionix_billing.invoice.aggregation.reader import LIST_SUPPLEMENT, UNCACHED_SUPPLEMENT, FoundRecords
+from brivionix_billing.invoice.aggregation.buckets import LIST_SUPPLEMENT, UNCACHED_SUPPLEMENT
+from brivionix_billing.invoice.aggregation.reader import FoundRecords
 from brivionix_billing.merkle import RootBuilder
 from brivionix_billing.rating import RateCard
 
@@ -49,7 +50,7 @@ class UsageBucket:
         """Add requests with (meter, billed quantity). Returns their units (10^-18 Credit).
 
         A charge is linear in its billed quantities, so a bill needs only their sums. What the minimum charge adds at
-        the list price is not, so it comes with them, see :func:`reader.bill_quantities`.
+        the list price is not, so it comes with them, see :func:`buckets.bill_quantities`.
         """
         self.requests += requests
         units = 0
@@ -123,13 +124,11 @@ class AccountUsage:
         known = self.unaccounted.get(path) or UnaccountedSum(0, Decimal(0))
         self.unaccounted[path] = UnaccountedSum(known.numbers + 1, sum_exact((known.total, value)))
 
-    def add(self, leaves: Sequence[bytes], references: Sequence[tuple[str, str]]) -> None:
-        """Add requests by their leaf hashes and (time, id). They must come in tree order."""
-        self.requests += len(leaves)
-        self.tree.extend(leaves)
-        first, last = RequestReference(*min(references)), RequestReference(*max(references))
-        self.first = first if self.first is None else min(first, self.first)
-        self.last = last if self.last is None else max(last, self.last)
+    def add(self, requests: int, first: tuple[str, str], last: tuple[str, str]) -> None:
+        """Add requests, the first and the last of which by time are given as (time, id)."""
+        self.requests += requests
+        self.first = min(RequestReference(*first), self.first or RequestReference(*first))
+        self.last = max(RequestReference(*last), self.last or RequestReference(*last))
 
 
 @dataclass(slots=True)

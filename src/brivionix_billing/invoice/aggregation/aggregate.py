@@ -8,10 +8,8 @@ account's Merkle tree.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
-from itertools import groupby
-from operator import itemgetter
 from typing import Any, Final
 
 from brivionix_billing.invoice.aggregation.account_usage import (
@@ -21,21 +19,16 @@ from brivionix_billing.invoice.aggregation.account_usage import (
     UsageBucket,
     card_identity,
 )
+from brivionix_billing.invoice.aggregation.buckets import BucketKey, account_number
 from brivionix_billing.invoice.aggregation.dimensions import Dimensions
+from brivionix_billing.invoice.aggregation.leaves import HASH_BYTES, Forest, LeafRun
 from brivionix_billing.invoice.aggregation.opening import open_plain_rows
+from brivionix_billing.invoice.aggregation.partition_records import Partition, read_partition
 from brivionix_billing.invoice.aggregation.partitions import SpilledPartitions
-from brivionix_billing.invoice.aggregation.reader import (
-    UNBILLED,
-    BucketKey,
-    Chunk,
-    ChunkReader,
-    Comparison,
-    PackedRow,
-    RecordRow,
-    read_chunks,
-)
-from brivionix_billing.invoice.aggregation.sorted_leaves import LeafRun
+from brivionix_billing.invoice.aggregation.reader import Chunk, ChunkReader, Comparison, read_chunks, reading_workers
+from brivionix_billing.invoice.aggregation.rows import UNBILLED, BucketSums, RecordRow, sum_rows
 from brivionix_billing.pricebook import PriceBook
+from brivionix_billing.processes import Workers
 from brivionix_billing.rating import RateCard
 from brivionix_billing.times import Period, parse_instant
 from brivionix_billing.usage.record_file import Record, RejectedRecord, read_records
@@ -44,7 +37,6 @@ __all__ = [
     "TREE_SCHEME",
     "NoteCallback",
     "aggregate_usage",
-    "format_record_list",
 ]
 
 TREE_SCHEME: Final = "rfc6962-sha256; leaf: canonical JSON of the record; order: sha256(request_id)"
@@ -52,11 +44,11 @@ TREE_SCHEME: Final = "rfc6962-sha256; leaf: canonical JSON of the record; order:
 
 _MAX_LISTED: Final = 1_000
 _MAX_NAMED_LINES: Final = 10
-_key_of = itemgetter(0)
 
 LeafCallback = Callable[[str, list[bytes], list[str]], None]
 LineCallback = Callable[[str, bytes | memoryview], None]
 """Gets (account, lines of its list of records in UTF-8)."""
+RunCallback = Callable[[LeafRun], None]
 NoteCallback = Callable[[str, str, str, tuple[Any, ...]], None]
 """Gets (account, request id, time in UTC without Z, notes of the comparison) of a billed request."""
 ProgressCallback = Callable[[int, int], None]
@@ -91,28 +83,36 @@ def aggregate_usage(
     under ``if __name__ == "__main__"``.
     """
     reader = ChunkReader(book, period, account, dimensions, comparison)
+    on_run = _run_callback(on_leaves, on_lines)
     if comparison is None and on_notes is None:
         with open_plain_rows(lines, reader, progress) as plain:
             if plain is not None:
-                usage = _Aggregator(period, account, on_rejected, plain.add_leaves, None).run(
-                    plain.other_chunks(), None
-                )
-                plain.add_to(usage, _run_callback(on_leaves, on_lines))
+                aggregator = _Aggregator(period, account, on_rejected, plain.add_leaves, None)
+                usage = aggregator.run(plain.other_chunks(), Workers())
+                plain.add_to(usage, on_run)
                 if watch is not None and _is_unicode(watch):
                     usage.watched += (line for line in plain.find_lines(watch) if _request_id_of(line) == watch)
                 return usage
     watched: list[bytes] = []
     if watch is not None:
         lines = _watch(lines, watch, watched)
-    usage = _Aggregator(period, account, on_rejected, _leaf_callback(on_leaves, on_lines), on_notes).run(
-        read_chunks(lines, reader, workers), progress
-    )
+    with reading_workers(reader, workers) as processes:
+        chunks = _report_progress(read_chunks(lines, reader, processes), progress)
+        usage = _Aggregator(period, account, on_rejected, on_run, on_notes).run(chunks, processes)
     usage.watched = watched
     return usage
 
 
-def _run_callback(on_leaves: LeafCallback | None, on_lines: LineCallback | None) -> Callable[[LeafRun], None] | None:
-    """Return a callback for records that an engine sorted."""
+def _report_progress(chunks: Iterable[Chunk], progress: ProgressCallback | None) -> Iterator[Chunk]:
+    lines = size = 0
+    for chunk in chunks:
+        yield chunk
+        lines, size = lines + chunk.lines, size + chunk.size
+        if progress:
+            progress(lines, size)
+
+
+def _run_callback(on_leaves: LeafCallback | None, on_lines: LineCallback | None) -> RunCallback | None:
     if on_leaves is None and on_lines is None:
         return None
 
@@ -123,24 +123,6 @@ def _run_callback(on_leaves: LeafCallback | None, on_lines: LineCallback | None)
             on_lines(run.account, run.lines)
 
     return call
-
-
-def _leaf_callback(on_leaves: LeafCallback | None, on_lines: LineCallback | None) -> LeafCallback | None:
-    """Return a callback for records that are read one by one."""
-    if on_lines is None:
-        return on_leaves
-
-    def call(account: str, leaves: list[bytes], ids: list[str]) -> None:
-        if on_leaves is not None:
-            on_leaves(account, leaves, ids)
-        on_lines(account, format_record_list(leaves, ids).encode())
-
-    return call
-
-
-def format_record_list(leaves: Sequence[bytes], ids: Sequence[str]) -> str:
-    """Return the lines of the list for records with these leaf hashes and request ids."""
-    return "".join([f"{leaf.hex()} {request_id}\n" for leaf, request_id in zip(leaves, ids, strict=True)])
 
 
 def _watch(lines: Iterable[bytes], request_id: str, watched: list[bytes]) -> Iterator[bytes]:
@@ -163,75 +145,42 @@ def _is_unicode(text: str) -> bool:
     return text == text.encode("utf-8", "replace").decode()
 
 
-class _PartitionRequests:
-    """The billed requests of one account in the current partition, in tree order."""
-
-    __slots__ = ("leaves", "references")
-
-    def __init__(self) -> None:
-        self.leaves: list[bytes] = []
-        self.references: list[tuple[str, str]] = []
-        """(time in UTC without Z, request id), as plain tuples for speed."""
-
-
-class _BucketSum:
-    """The sums of one bucket while rows are read. Fields of their own are faster than a vector of all meters."""
-
-    __slots__ = ("add_leaf", "add_reference", "cache_read", "other_meters", "requests", "text_input", "text_output")
-
-    def __init__(self, partition_requests: _PartitionRequests) -> None:
-        self.add_leaf = partition_requests.leaves.append
-        self.add_reference = partition_requests.references.append
-        self.requests = self.text_input = self.cache_read = self.text_output = 0
-        self.other_meters: dict[str, int] = {}
-        """Meter -> quantity."""
-
-    def quantities(self) -> list[tuple[str, int]]:
-        """Return (meter, billed quantity)."""
-        return [
-            ("input", self.text_input),
-            ("cache_read", self.cache_read),
-            ("output", self.text_output),
-            *self.other_meters.items(),
-        ]
-
-
 class _Aggregator:
     def __init__(
         self,
         period: Period | None,
         account: str | None,
         on_rejected: Callable[[RejectedRecord], None] | None,
-        on_leaves: LeafCallback | None,
+        on_run: RunCallback | None,
         on_notes: NoteCallback | None,
     ) -> None:
         self.period, self.account = period, account
-        self.on_rejected, self.on_leaves, self.on_notes = on_rejected, on_leaves, on_notes
+        self.on_rejected, self.on_run, self.on_notes = on_rejected, on_run, on_notes
         self.result = AggregatedUsage()
         self.bucket_keys: dict[int, BucketKey] = {}
-        self.sums: dict[int, _BucketSum] = {}
+        self.sums: dict[int, BucketSums] = {}
         """By the numbers of ``bucket_keys``."""
         self.cards: dict[tuple[Any, ...], RateCard] = {}
-        self.partition_requests: dict[str, _PartitionRequests] = {}
-        """By account."""
+        self.accounts: dict[int, str] = {}
+        """Number -> account."""
 
-    def run(self, chunks: Iterable[Chunk], progress: ProgressCallback | None) -> AggregatedUsage:
-        size = 0
+    def run(self, chunks: Iterable[Chunk], workers: Workers) -> AggregatedUsage:
         with SpilledPartitions() as partitions:
             for chunk in chunks:
                 partitions.append(chunk.partitions)
                 for number, key in chunk.buckets.items():
                     self._add_bucket(number, key)
+                self._add_sums(chunk.sums)
                 for record in chunk.rejected:
                     self._reject(record)
                 self.result.out_of_scope += chunk.out_of_scope
                 self.result.found = self.result.found.join(chunk.found)
                 self.result.lines += chunk.lines
-                size += chunk.size
-                if progress:
-                    progress(self.result.lines, size)
-            for rows in partitions.iter_sorted():
-                self._process_partition(rows)
+            tasks = ((packed, self.on_run is not None) for packed in partitions.iter_packed())
+            forest = Forest()
+            for partition in workers.run(read_partition, tasks):
+                self._add_partition(partition, forest)
+            forest.finish()
         self._group_by_account()
         return self.result
 
@@ -241,17 +190,23 @@ class _Aggregator:
             # Each process has its own objects for the same card. Keep one of them.
             card = self.cards.setdefault(card_identity(key.card), key.card)
             self.bucket_keys[number] = key._replace(card=card)
-            self.sums[number] = _BucketSum(self.partition_requests.setdefault(key.account, _PartitionRequests()))
+            self.sums[number] = BucketSums()
+            if self.accounts.setdefault(account_number(key.account), key.account) != key.account:
+                raise RuntimeError("two accounts have the same number")  # 56 bits of a hash
         elif _bucket_identity(key) != _bucket_identity(known):
             # The number is 56 bits of a hash. A collision must not add up two accounts.
             raise RuntimeError("two buckets have the same number")
+
+    def _add_sums(self, found: Mapping[int, BucketSums], sign: int = 1) -> None:
+        for number, sums in found.items():
+            self.sums[number].add(sums.requests, sums.quantities.items(), sign)
 
     def _group_by_account(self) -> None:
         """Add the sums of buckets to each account: by rate card, and by day and model."""
         buckets: dict[tuple[str, str, RateCard, bool, tuple[str, ...]], UsageBucket] = {}
         for number, key in self.bucket_keys.items():
             sums = self.sums[number]
-            if not sums.requests and not sums.other_meters:
+            if not sums.requests and not any(sums.quantities.values()):
                 continue
             usage = self.result.account(key.account)
             identity = key.role, key.account, key.card, key.estimated, key.split
@@ -260,71 +215,32 @@ class _Aggregator:
                 bucket = buckets[identity] = UsageBucket(*identity[1:])
                 (usage.compared.setdefault(key.role, []) if key.role else usage.buckets).append(bucket)
             if key.role:
-                bucket.add(sums.requests, sums.quantities())
+                bucket.add(sums.requests, sums.quantities.items())
                 continue
             day = usage.days.setdefault((key.day, key.card.model), DailyUsage())
             day.requests += sums.requests
-            day.units += bucket.add(sums.requests, sums.quantities())
+            day.units += bucket.add(sums.requests, sums.quantities.items())
 
-    def _process_partition(self, rows: list[PackedRow]) -> None:
-        """Add up a partition that is sorted by key, after its repeated ids are resolved."""
-        if len(set(map(_key_of, rows))) < len(rows):
-            rows = self._deduplicate(rows)
-        all_sums = self.sums
-        for _, request_id, _, leaf, bucket, at, text_input, cache_read, text_output, other_meters, *extra in rows:
-            if bucket != UNBILLED:
-                sums = all_sums[bucket]
-                sums.add_leaf(leaf)
-                sums.add_reference((at, request_id))
-                sums.requests += 1
-                sums.text_input += text_input
-                sums.cache_read += cache_read
-                sums.text_output += text_output
-                for name, quantity in other_meters:
-                    sums.other_meters[name] = sums.other_meters.get(name, 0) + quantity
-                if extra:
-                    account = self.bucket_keys[bucket].account
-                    self._add_extra(account, *extra[:2])
-                    if self.on_notes and extra[2]:
-                        self.on_notes(account, request_id, at, extra[2])
-        for account, requests in self.partition_requests.items():
-            if requests.leaves:
-                self.result.account(account).add(requests.leaves, requests.references)
-                if self.on_leaves:
-                    self.on_leaves(
-                        account, requests.leaves.copy(), [request_id for _, request_id in requests.references]
-                    )
-                requests.leaves.clear()
-                requests.references.clear()
-
-    def _add_extra(
-        self,
-        account: str,
-        parts: Iterable[tuple[int, Iterable[tuple[str, int]]]],
-        unaccounted: Iterable[tuple[str, str]],
-    ) -> None:
-        """Add the parts of a request that other models ran, and what nothing is charged for."""
-        for bucket, quantities in parts:
-            others = self.sums[bucket].other_meters
-            for name, quantity in quantities:
-                others[name] = others.get(name, 0) + quantity
-        usage = self.result.account(account)
-        for path, value in unaccounted:
-            usage.add_unaccounted(path, Decimal(value))
-
-    def _deduplicate(self, rows: list[PackedRow]) -> list[PackedRow]:
-        """Return the rows with each id once: one of equal records, none of conflicting ones."""
-        unique: list[PackedRow] = []
-        for _, group in groupby(rows, _key_of):
-            first, *others = group
-            if others:
-                same_id = [RecordRow(*row) for row in (first, *others)]
-                if any(row.leaf != same_id[0].leaf for row in same_id):
-                    self._reject_conflict(same_id)
-                    continue
-                self._record_duplicates(same_id)
-            unique.append(first)
-        return unique
+    def _add_partition(self, partition: Partition, forest: Forest) -> None:
+        """Add the records of a partition, the sums of which are known but for its repeated ids."""
+        for rows in partition.conflicts:
+            self._add_sums(sum_rows(rows), -1)
+            self._reject_conflict([RecordRow(*row) for row in rows])
+        for rows in partition.repeated:
+            self._add_sums(sum_rows(rows[1:]), -1)
+            self._record_duplicates([RecordRow(*row) for row in rows])
+        for number, path, value in partition.unaccounted:
+            self.result.account(self.accounts[number]).add_unaccounted(path, Decimal(value))
+        if self.on_notes:
+            for number, request_id, at, notes in partition.notes:
+                self.on_notes(self.accounts[number], request_id, at, notes)
+        for records in partition.accounts:
+            run = LeafRun(self.accounts[records.account], records.leaves, records.lines)
+            usage = self.result.account(run.account)
+            usage.add(len(run.leaves) // HASH_BYTES, records.first, records.last)
+            forest.extend(usage.tree, run.leaves)
+            if self.on_run:
+                self.on_run(run)
 
     def _record_duplicates(self, rows: list[RecordRow]) -> None:
         first = rows[0]

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from brivionix_billing.usage.record_file import Record
 
 __all__ = ["CHUNK_LINES", "PARTITION_COUNT", "DuplicateDetector", "DuplicateReport", "PackedPartition"]
-__all__ += ["SpilledPartitions", "pack_partitions"]
+__all__ += ["SpilledPartitions", "pack_partitions", "unpack_sorted"]
 
 R = TypeVar("R", bound=tuple[Any, ...])
 
@@ -55,15 +55,24 @@ class SpilledPartitions:
             self._locations[number].append((self._file.tell(), len(data)))
             self._file.write(data)
 
-    def iter_sorted(self) -> Iterator[list[tuple[Any, ...]]]:
-        """Yield the rows of each partition in order of their numbers, sorted by key, then by the other fields."""
+    def iter_packed(self) -> Iterator[list[bytes]]:
+        """Yield the packed rows of each partition that has some, in order of their numbers."""
         for locations in self._locations:
-            rows: list[tuple[Any, ...]] = []
+            packed = []
             for offset, size in locations:
                 self._file.seek(offset)
-                rows += marshal.loads(self._file.read(size))  # noqa: S302  # written above, to an unnamed file
-            rows.sort()
-            yield rows
+                packed.append(self._file.read(size))
+            if packed:
+                yield packed
+
+
+def unpack_sorted(packed: Iterable[bytes]) -> list[tuple[Any, ...]]:
+    """Return the rows of a partition, sorted by key, then by the other fields."""
+    rows: list[tuple[Any, ...]] = []
+    for data in packed:
+        rows += marshal.loads(data)  # noqa: S302  # packed by this program, and kept in an unnamed file
+    rows.sort()
+    return rows
 
 
 class DuplicateReport(NamedTuple):
@@ -115,8 +124,8 @@ class DuplicateDetector:
         self._pack()
         same = conflicts = 0
         named: list[tuple[str, list[int], bool]] = []
-        for partition in self._partitions.iter_sorted():
-            for _, group in groupby(partition, itemgetter(0)):
+        for packed in self._partitions.iter_packed():
+            for _, group in groupby(unpack_sorted(packed), itemgetter(0)):
                 records = [_SeenRecord._make(row) for row in group]
                 if len(records) > 1:
                     equal = all(record.leaf == records[0].leaf for record in records)

@@ -25,12 +25,12 @@ from brivionix_billing.invoice.aggregation.account_usage import (
     UsageBucket,
     card_identity,
 )
-from brivionix_billing.invoice.aggregation.reader import Chunk, ChunkReader, FoundRecords, bill_quantities
+from brivionix_billing.invoice.aggregation.buckets import bill_quantities
+from brivionix_billing.invoice.aggregation.leaves import Forest, LeafRun
+from brivionix_billing.invoice.aggregation.reader import Chunk, ChunkReader, FoundRecords
 from brivionix_billing.invoice.aggregation.record_sql import RecordSql
 from brivionix_billing.invoice.aggregation.sorted_leaves import (
     BATCH_ROWS,
-    Forest,
-    LeafRun,
     leaf_runs,
     node_hasher,
     sorted_query,
@@ -242,12 +242,12 @@ class PlainRows:
         found = self._queries.run(lambda: self._connection.execute(query, [request_id]).fetchall())
         yield from map(self._columns.line, found)
 
-    def add_leaves(self, account: str, leaves: list[bytes], ids: list[str]) -> None:
+    def add_leaves(self, run: LeafRun) -> None:
         """Add billed records of the usual path."""
         import pyarrow as pa
 
-        texts = [leaf.hex() for leaf in leaves]
-        found = pa.table({"_b_account": [account] * len(ids), "_b_id": ids, "_b_leaf": texts})
+        ids, texts = run.ids(), [leaf.hex() for leaf in run.split_leaves()]
+        found = pa.table({"_b_account": [run.account] * len(ids), "_b_id": ids, "_b_leaf": texts})
         self._connection.from_arrow(found).insert_into("_b_leaves")
 
     def add_to(self, usage: AggregatedUsage, on_leaves: LeafCallback | None) -> None:
@@ -349,7 +349,6 @@ class PlainRows:
         if self._has_others:
             rows += " UNION ALL FROM _b_leaves"
         rows = f"SELECT * REPLACE (CAST(_b_account AS _b_name) AS _b_account) FROM ({rows})"
-        trees = {name: account.tree for name, account in usage.accounts.items()}
         has_lines = on_leaves is not None
         query = sorted_query(self._ctes, rows, has_lines=has_lines)
         reader = self._queries.run(
@@ -357,11 +356,11 @@ class PlainRows:
             self._count * _Parts.SORTED,
             lambda: self._add_buckets(usage),
         )
-        forest = Forest(trees, node_hasher(self._connection, self._queries))
+        forest = Forest(node_hasher(self._connection, self._queries))
         with closing(leaf_runs(reader, self._queries, has_lines=has_lines)) as batches:
             for size, runs in batches:
                 for run in runs:
-                    forest.extend(run.account, run.leaves)
+                    forest.extend(usage.accounts[run.account].tree, run.leaves)
                     if on_leaves is not None:
                         on_leaves(run)
                 self._progress.add(size * _Parts.TREES)

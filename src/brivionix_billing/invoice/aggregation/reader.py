@@ -6,14 +6,15 @@ Chunks do not depend on each other, so several processes can read them in parall
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from hashlib import sha256
-from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
+from itertools import chain, islice
+from typing import Any, Final, NamedTuple, Protocol, cast
 
 from brivionix_billing.errors import BillingError
+from brivionix_billing.invoice.aggregation.buckets import BucketKey, account_number, bill_quantities, bucket_number
 from brivionix_billing.invoice.aggregation.dimensions import Dimensions
 from brivionix_billing.invoice.aggregation.partitions import (
     CHUNK_LINES,
@@ -21,80 +22,22 @@ from brivionix_billing.invoice.aggregation.partitions import (
     PackedPartition,
     pack_partitions,
 )
+from brivionix_billing.invoice.aggregation.rows import BASIC_METERS, UNBILLED, BucketSums, PackedRow, sum_rows
 from brivionix_billing.pricebook import PriceBook
-from brivionix_billing.processes import running_pool
+from brivionix_billing.processes import Workers, running_workers
 from brivionix_billing.rating import RateCard
 from brivionix_billing.rating.charge import Charge
 from brivionix_billing.times import END_OF_TIME, CalendarDays, Period
-from brivionix_billing.usage import Usage
 from brivionix_billing.usage.record_file import Record, RejectedRecord, RequestAttributes, bounded_lines, read_records
 
-if TYPE_CHECKING:
-    from concurrent.futures import Future
-
 __all__ = [
-    "LIST_SUPPLEMENT",
-    "UNBILLED",
-    "UNCACHED_SUPPLEMENT",
-    "BucketKey",
     "Chunk",
     "ChunkReader",
     "ComparedCharges",
     "Comparison",
-    "PackedRow",
-    "RecordRow",
-    "bill_quantities",
     "read_chunks",
+    "reading_workers",
 ]
-
-UNBILLED: Final = -1
-"""The bucket of a record that is rejected or out of scope. Its request id counts for duplicates all the same."""
-LIST_SUPPLEMENT: Final = "minimum_charge at list price"
-UNCACHED_SUPPLEMENT: Final = "minimum_charge at list price without cache"
-"""Keys beside the meters of a row, with spaces, which no meter has. See ``RateCard.list_supplements``."""
-
-
-class RecordRow(NamedTuple):
-    """One record: the values that sort it, add it up and name it."""
-
-    key: bytes
-    """SHA-256 of the request id."""
-    request_id: str
-    line: int
-    leaf: bytes
-    bucket: int
-    """Number of its bucket, or ``UNBILLED``; then the fields below are empty."""
-    at: str
-    """Time in UTC without Z."""
-    text_input_tokens: int
-    cache_read_tokens: int
-    text_output_tokens: int
-    other_meters: tuple[tuple[str, int], ...]
-    """(meter, quantity), for all meters but the three above."""
-    parts: tuple[tuple[int, tuple[tuple[str, int], ...]], ...] = ()
-    """(bucket, quantities) of the runs of other models within the request."""
-    unaccounted: tuple[tuple[str, str], ...] = ()
-    """(path, number as text) of what the usage states and nothing is charged for."""
-    notes: tuple[Any, ...] = ()
-    """See :class:`ComparedCharges`."""
-
-
-PackedRow = tuple[Any, ...]
-"""The fields of a :class:`RecordRow` as a plain tuple, which can be packed."""
-
-
-class BucketKey(NamedTuple):
-    """The properties that all requests of one bucket share."""
-
-    account: str
-    card: RateCard
-    estimated: bool
-    day: str
-    """Calendar day in the zone of the period, such as ``2026-10-25``."""
-    split: tuple[str, ...] = ()
-    """The values of the dimensions by which the usage is split."""
-    role: str = ""
-    """Empty for what is billed; otherwise that of a :class:`Comparison`, such as ``cost``."""
 
 
 class ComparedCharges(NamedTuple):
@@ -142,6 +85,8 @@ class Chunk(NamedTuple):
     found: FoundRecords
     """The times and accounts of these records."""
     buckets: dict[int, BucketKey]
+    sums: dict[int, BucketSums]
+    """By the numbers of ``buckets``."""
     partitions: list[PackedPartition]
     rejected: list[RejectedRecord]
 
@@ -156,19 +101,19 @@ class _CachedCard(NamedTuple):
 
 
 class _CachedBucket(NamedTuple):
-    """The number of a bucket, and the conditions under which a plain usage belongs to it."""
+    """The numbers of a bucket and its account, and the conditions under which a plain usage belongs to it."""
 
     start: datetime
     end: datetime
     max_input_tokens: int
     bucket: int
+    account: int
 
 
-_BASIC_METERS: Final = ("input", "cache_read", "output")
 _MAX_FOUND: Final = 1000
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 _NO_CARD: Final = _CachedCard(_NEVER, _NEVER, -1, None)
-_NO_BUCKET: Final = _CachedBucket(_NEVER, _NEVER, -1, UNBILLED)
+_NO_BUCKET: Final = _CachedBucket(_NEVER, _NEVER, -1, UNBILLED, UNBILLED)
 
 
 class ChunkReader:
@@ -201,7 +146,6 @@ class ChunkReader:
         cached_buckets: dict[tuple[RequestAttributes, str | None, str, tuple[str, ...]], _CachedBucket] = {}
         account, caches_cards = self.account, self.book.priced_model == "requested" and self.comparison is None
         dimensions = self.dimensions
-        split: tuple[str, ...] = ()
         start, end = (self.period.start, self.period.end) if self.period else (None, None)
         out_of_scope, first_at, last_at, accounts = 0, "", "", set[str]()
         for record in read_records(lines, numbers, conventions=self.book.conventions):
@@ -226,15 +170,15 @@ class ChunkReader:
                     accounts.add(origin.account)
                 _add_unbilled(partitions, request_id, line, leaf)
                 continue
-            if dimensions is not None:
-                split = dimensions.values(record, lines[bisect_left(numbers, line)])
-            known = cached_buckets.get((origin, served_tier, at_text[:10], split), _NO_BUCKET)
-            bucket = known.bucket
+            split = () if dimensions is None else dimensions.values(record, lines[bisect_left(numbers, line)])
+            since, until, most, bucket, owner = cached_buckets.get(
+                (origin, served_tier, at_text[:10], split), _NO_BUCKET
+            )
             is_usual = caches_cards and not (
                 meters or estimated or region or mode or notes or origin.region or origin.mode
             )
             extra: tuple[Any, ...] = ()
-            if not (is_usual and input_tokens <= known.max_input_tokens and known.start <= at < known.end):
+            if not (is_usual and input_tokens <= most and since <= at < until):
                 # The usage is not plain, or the card or the day differs from the cached one.
                 priced = cached_cards.get((origin, served_tier), _NO_CARD) if is_usual else _NO_CARD
                 card = priced.card
@@ -249,7 +193,7 @@ class ChunkReader:
                     # What is billed may differ from what the usage states, such as by a price per request.
                     card = charge.card
                     billed = bill_quantities(card, charge.usage)
-                    text_input, cache_read, text_output = (billed.pop(name, 0) for name in _BASIC_METERS)
+                    text_input, cache_read, text_output = (billed.pop(name, 0) for name in BASIC_METERS)
                     meters = tuple(billed.items())
                     priced = self._cached_card(origin, at, served_tier, card) if is_usual else _NO_CARD
                     if input_tokens <= priced.max_input_tokens:
@@ -262,19 +206,20 @@ class ChunkReader:
                         extra = self._extra(charge, origin.account, split, buckets)
                 day = self.days.at(at)
                 bucket = _bucket(buckets, BucketKey(origin.account, card, estimated, day.value, split))
+                owner = account_number(origin.account)
                 if input_tokens <= priced.max_input_tokens:
                     cached_buckets[origin, served_tier, at_text[:10], split] = _CachedBucket(
-                        max(priced.start, day.start), min(priced.end, day.end), priced.max_input_tokens, bucket
+                        max(priced.start, day.start), min(priced.end, day.end), priced.max_input_tokens, bucket, owner
                     )
             digest = sha256(request_id.encode()).digest()
             # The fields of a RecordRow. marshal cannot pack a NamedTuple.
-            partitions[digest[0]].append(
-                (digest, request_id, line, leaf, bucket, at_text, text_input, cache_read, text_output, meters, *extra)
-            )
+            quantities = text_input, cache_read, text_output, meters
+            partitions[digest[0]].append((digest, request_id, line, leaf, bucket, owner, at_text, *quantities, *extra))
         keys = {number: key for key, number in buckets.items()}
         found = FoundRecords(first_at, last_at, frozenset(accounts))
         size = sum(map(len, lines))
-        return Chunk(len(lines), size, out_of_scope, found, keys, pack_partitions(partitions), rejected)
+        sums = sum_rows(chain.from_iterable(partitions))
+        return Chunk(len(lines), size, out_of_scope, found, keys, sums, pack_partitions(partitions), rejected)
 
     def _extra(
         self,
@@ -313,48 +258,25 @@ class ChunkReader:
         return _CachedCard(resolved.start, resolved.end or END_OF_TIME, resolved.fast_path_max_input, card)
 
 
-def bill_quantities(card: RateCard, usage: Usage) -> dict[str, int]:
-    """Return the billed quantity of each meter, and of a model with a minimum charge the supplements at list price."""
-    billed = dict(card.billed_quantities(usage))
-    if card.list_minimum_units:
-        billed[LIST_SUPPLEMENT], billed[UNCACHED_SUPPLEMENT] = card.list_supplements(billed.items())
-    return billed
-
-
 def _add_unbilled(partitions: list[list[PackedRow]], request_id: str, line: int, leaf: bytes) -> None:
     key = sha256(request_id.encode()).digest()
-    partitions[key[0]].append((key, request_id, line, leaf, UNBILLED, "", 0, 0, 0, ()))
+    partitions[key[0]].append((key, request_id, line, leaf, UNBILLED, UNBILLED, "", 0, 0, 0, ()))
 
 
 def _bucket(buckets: dict[BucketKey, int], key: BucketKey) -> int:
-    return buckets.get(key) or buckets.setdefault(key, _bucket_number(key))
+    return buckets.get(key) or buckets.setdefault(key, bucket_number(key))
 
 
-def _bucket_number(key: BucketKey) -> int:
-    """Return a number for a bucket that is the same in every process."""
-    card = key.card
-    conditions = (str(card.context), *map(str, card.variation), str(card.router))
-    name = "\0".join((key.account, card.model, card.group, card.service_tier, *conditions, key.day))
-    name += "".join(f"\0{len(value)}:{value}" for value in (key.role, *key.split)) if key.role or key.split else ""
-    name += f"\0{card.start.isoformat()}\0{'estimated' if key.estimated else ''}"
-    return int.from_bytes(sha256(name.encode()).digest()[:7])
+@contextmanager
+def reading_workers(reader: ChunkReader, count: int) -> Iterator[Workers]:
+    """Yield ``count`` processes for :func:`read_chunks`; with 0, this process works."""
+    with running_workers(count, _init_worker, (reader,)) as workers:
+        yield workers
 
 
-def read_chunks(lines: Iterable[bytes], reader: ChunkReader, workers: int) -> Iterator[Chunk]:
-    """Yield the chunks of a file in order. ``workers`` processes read them; with 0, this process does."""
-    parts = _split_lines(lines)
-    if not workers:
-        for part, numbers in parts:
-            yield reader.read(part, numbers)
-        return
-    with running_pool(workers, _init_worker, (reader,)) as pool:
-        pending: deque[Future[Chunk]] = deque()
-        for part, numbers in parts:
-            pending.append(pool.submit(_read_in_worker, part, numbers))
-            if len(pending) > workers + 1:  # bounds the memory: one chunk per worker, and one to spare
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
+def read_chunks(lines: Iterable[bytes], reader: ChunkReader, workers: Workers) -> Iterator[Chunk]:
+    """Yield the chunks of a file in order."""
+    return workers.run(_read_in_worker if workers.count else reader.read, _split_lines(lines))
 
 
 def _split_lines(lines: Iterable[bytes]) -> Iterator[tuple[list[bytes], Sequence[int]]]:

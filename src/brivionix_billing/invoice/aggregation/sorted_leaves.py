@@ -6,50 +6,29 @@ No Python object is made per record: hashes and lines are read from the buffers 
 from __future__ import annotations
 
 from binascii import unhexlify
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from brivionix_billing.merkle import RootBuilder, extend_trees, hash_pairs
+from brivionix_billing.invoice.aggregation.leaves import HASH_BYTES, HEX_DIGITS, LeafRun
+from brivionix_billing.merkle import hash_pairs
 from brivionix_billing.tables.queries import Queries
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection as Connection
     from duckdb import DuckDBPyRelation as Relation
 
-__all__ = ["BATCH_ROWS", "Forest", "LeafRun", "leaf_runs", "node_hasher", "sorted_query"]
+__all__ = ["BATCH_ROWS", "leaf_runs", "node_hasher", "sorted_query"]
 
 BATCH_ROWS: Final = 1 << 17
 """Maximum number of records of a batch."""
 _AHEAD: Final = 4
 """Batches that are kept in memory, so that both cores are used while nodes are hashed and lists are written."""
-_FOREST_LEAVES: Final = 1 << 18
-"""Leaves that are collected before their nodes are hashed."""
-_HASH_BYTES: Final = 32
-_HEX_DIGITS: Final = 64
 _PAIR_BYTES: Final = 64
 _MIN_PAIRS: Final = 1 << 13
 """Fewer nodes are hashed here, because a query would take longer."""
 _TASK_PAIRS: Final = 1 << 14
 """Pairs that one thread of DuckDB hashes at a time."""
-
-
-class LeafRun(NamedTuple):
-    """Records of a batch that follow one another and have the same account."""
-
-    account: str
-    leaves: bytes
-    """The leaf hashes, packed."""
-    lines: memoryview
-    """The lines of the list of records in UTF-8, empty if they were not requested."""
-
-    def split_leaves(self) -> list[bytes]:
-        """Return the hash of each record."""
-        return [self.leaves[start : start + _HASH_BYTES] for start in range(0, len(self.leaves), _HASH_BYTES)]
-
-    def ids(self) -> list[str]:
-        """Return the request id of each record."""
-        return [line[_HEX_DIGITS + 1 :] for line in str(self.lines, "utf-8").split("\n")[:-1]]
 
 
 def sorted_query(ctes: str, rows: str, *, has_lines: bool) -> str:
@@ -75,12 +54,12 @@ def leaf_runs(reader: Any, queries: Queries, *, has_lines: bool) -> Generator[tu
         for batch in batches:
             names, lines = batch.columns
             lines = lines.cast(pa.binary())
-            packed = unhexlify(_Texts(pc.binary_slice(lines, 0, _HEX_DIGITS) if has_lines else lines).all)
+            packed = unhexlify(_Texts(pc.binary_slice(lines, 0, HEX_DIGITS) if has_lines else lines).all)
             texts = _Texts(lines) if has_lines else None
             runs = []
             for start, end in _runs(names):
                 run_lines = memoryview(b"") if texts is None else texts.slice(start, end)
-                run = LeafRun(names[start].as_py(), packed[start * _HASH_BYTES : end * _HASH_BYTES], run_lines)
+                run = LeafRun(names[start].as_py(), packed[start * HASH_BYTES : end * HASH_BYTES], run_lines)
                 runs.append(run)
             yield batch.num_rows, runs
 
@@ -123,29 +102,6 @@ def _end_of_run(names: Any, start: int, end: int, name: str) -> int:
         middle = (low + high) // 2
         low, high = (middle, high) if names[middle].as_py() == name else (low, middle)
     return high
-
-
-class Forest:
-    """Appends leaves to the trees of many accounts, of which it hashes many nodes at a time."""
-
-    def __init__(self, trees: Mapping[str, RootBuilder], hash_level: Callable[[bytes], bytes]) -> None:
-        self._trees, self._hash_level = trees, hash_level
-        self._leaves: dict[str, list[bytes]] = {}
-        self._size = 0
-
-    def extend(self, account: str, leaves: bytes) -> None:
-        """Append packed leaf hashes to the tree of an account."""
-        self._leaves.setdefault(account, []).append(leaves)
-        self._size += len(leaves) // _HASH_BYTES
-        if self._size >= _FOREST_LEAVES:
-            self.finish()
-
-    def finish(self) -> None:
-        """Complete the trees over all leaves so far."""
-        parts = [(self._trees[account], b"".join(leaves)) for account, leaves in self._leaves.items()]
-        self._leaves.clear()
-        self._size = 0
-        extend_trees(parts, self._hash_level)
 
 
 def node_hasher(connection: Connection, queries: Queries) -> Callable[[bytes], bytes]:
