@@ -58,7 +58,7 @@ class Workers:
     def run(self, function: Callable[..., R], tasks: Iterable[tuple[Any, ...]]) -> Iterator[R]:
         """Yield the result of each task in order, where a task is the arguments of the function.
 
-        The memory is bounded: one task per process is waited for, and two are ready.
+        The memory is bounded: at most two more tasks than processes are pending.
         """
         if self._pool is None:
             yield from starmap(function, tasks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -278,6 +279,40 @@ def test_another_value_after_a_usual_line(number: int, changes: Json) -> None:
                 assert comparable(parsed) == comparable(parse_in_full(changed)), changed
 
 
+ENVELOPES: list[Json] = [
+    {},
+    {"id": "resp_1", "object": "response", "system_fingerprint": "fp_1"},
+    {"id": 1, "created": 7},
+    {"data": [{"url": "x"}]},
+    {"data": [{"embedding": [1]}], "object": "list"},
+    {"type": "image_generation.completed"},
+    {"type": "message", "model": "m"},
+    {"output": [{"type": "web_search_call", "action": {"type": "search"}}]},
+    {"output": [{"type": "image_generation_call"}], "tool_usage": {"web_search": {"num_requests": 2}}},
+    {"trace": {"x": 1}},
+    {"candidates": []},
+    {"status_code": 200, "body": {}},
+    {"usage": None, **body()},
+    {"usage": [], **body("responses")},
+]
+
+
+@pytest.mark.parametrize("envelope", ENVELOPES, ids=json.dumps)
+@pytest.mark.parametrize("kind", ["chat", "responses"])
+@pytest.mark.parametrize("details", [{}, {"output_tokens_details": None, "completion_tokens_details": None}])
+def test_other_counts_after_a_response_of_any_kind(envelope: Json, kind: str, details: Json) -> None:
+    """What else a response has means the same for other counts than those of an earlier response."""
+    content = []
+    for count, out in itertools.product((0, 7, 10**12, 10**12 + 1), (0, 3, 10**12)):
+        usage = body(kind, count, min(count, 5), out)
+        usage |= {key: details[key] for key in usage.keys() & details.keys()}
+        content.append(json.dumps(record(usage={"usage": usage, **envelope})).encode())
+    expected = [comparable(parse_in_full(line)) for line in content]
+    for first in content:
+        with learning_from(first):
+            assert [comparable(parsed._replace(line=1)) for parsed in read_records(content)] == expected
+
+
 def test_common_lines_match_patterns() -> None:
     """Lines of the example match patterns of other lines, so the comparison of both ways is effective."""
     content = (ROOT / "examples" / "usage.jsonl").read_bytes().splitlines()
@@ -465,6 +500,25 @@ def test_patterns_and_names_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None
         assert [len(alike) for alike in line_patterns.PATTERNS._patterns.values()] == [2, 1]
     assert [row.origin.account for row in parsed if isinstance(row, Record)] == [row["account"] for row in data]
     assert [row.leaf for row in parsed if isinstance(row, Record)] == [bill_oracle.leaf(row) for row in data]
+
+
+def test_unusual_lines_cost_no_patterns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pattern is compiled for a line that could have none, because that would take longer than to parse it."""
+
+    def fail(*_: object) -> None:
+        raise AssertionError("a pattern is compiled")
+
+    monkeypatch.setattr(line_patterns, "LinePattern", fail)
+    unusual = (
+        {"region": "eu"},
+        {"tags": {"a": "b"}},
+        {"at": "2026-10-20T08:00:00+08:00"},
+        {"usage": {"data": [], **body()}},
+    )
+    with learning_from(*(json.dumps(record(1, **changes)).encode() for changes in unusual)):
+        pass
+    with pytest.raises(AssertionError, match="compiled"), learning_from(json.dumps(record(1)).encode()):
+        pass
 
 
 def test_no_pattern_is_made_from_a_long_line() -> None:

@@ -2,8 +2,8 @@
 
 A gateway writes the same keys in the same order, request after request. A pattern is made from one line that was
 parsed. It has the names, the time and the counts of this line as groups, and all else literally. A line that it matches
-has no key twice, no escape where one would matter, and nothing that was not understood in the first line. So its
-canonical JSON is put together from the groups, without a JSON parser and an encoder.
+has no key twice, no escape where one would matter, and nothing beside the groups that the first line does not have. So
+its canonical JSON is put together from the groups, without a JSON parser and an encoder.
 
 Every other line is parsed by :mod:`brivionix_billing.usage.record_file`, with the same result. Tests compare both.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from hashlib import sha256
 from typing import Any, Final
@@ -21,27 +21,26 @@ from brivionix_billing.canonical_json import canonical_json
 from brivionix_billing.errors import BillingError
 from brivionix_billing.usage.fields import MAX_COUNT
 from brivionix_billing.usage.readers.openai import read_plain_counts
-from brivionix_billing.usage.records import Origins, Record
+from brivionix_billing.usage.records import TIME, Origins, Record
 from brivionix_billing.usage.token_details import CHAT_KEYS, RESPONSES_KEYS
 
-__all__ = ["PATTERNS", "TIME_LENGTHS", "LinePatterns"]
+__all__ = ["PATTERNS", "LinePatterns"]
 
-TIME_LENGTHS: Final = frozenset({20, 22, 23, 24, 27})
-"""Lengths of 2026-10-01T00:00:03Z with 0, 1, 2, 3 or 6 decimals."""
 _MAX_LENGTH: Final = 4096
 """Characters of a line from which a pattern is made, so that its compilation takes milliseconds."""
 _LEARN_EVERY: Final = 8
-"""Lines that no pattern matches for each one from which a pattern is made, which takes as long as to parse 25 lines."""
+"""One pattern is made per this many usual lines that none matches: compiling it takes as long as parsing 25 of them."""
 _MAX_ALIKE: Final = 8
-"""Patterns with the same number of quotes. They are tried one after the other."""
+"""Patterns with the same number of quotes, which are tried one after the other, and failures to make one."""
 _MAX_PATTERNS: Final = 256
+"""Patterns and failures together."""
 
 # Plain characters stand for themselves in canonical JSON. A quantifier with + gives nothing back, so that the time to
 # match grows with the length of the line only.
 _PLAIN: Final = r'[^"\\\x00-\x1f]'
 _GROUPS: Final = {
     "request_id": rf'"({_PLAIN}{{1,256}}+)"',
-    "at": r'"([0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}(?:\.(?:[0-9]{6}|[0-9]{1,3}))?Z)"',
+    "at": f'"({TIME.pattern})"',
     "name": rf'("{_PLAIN}*+(?:\\.{_PLAIN}*+)*+"|null)',
     "count": r"(0|[1-9][0-9]{0,12}+)",
     "served": rf'"({_PLAIN}{{0,256}}+)"',
@@ -50,11 +49,13 @@ _GROUPS: Final = {
 _TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[^\s{}\[\],:"]+')
 _WHITE_SPACE: Final = " \t\r\n"
 _NAMES: Final = ("account", "group", "model", "service_tier")
+_KEYS: Final = frozenset({"request_id", "at", "usage", *_NAMES})
 _USAGE: Final = ("usage",)
+_TEXTS: Final = ("id", "system_fingerprint")
+_RESPONSE_KEYS: Final = frozenset({*_TEXTS, "object", "model", "service_tier", "output", "usage"})
 _SERVED: Final = ((*_USAGE, "service_tier"), (*_USAGE, "model"))
-_tuple_new = tuple.__new__
-
 _Path = tuple[str, ...]
+_tuple_new = tuple.__new__
 
 
 class LinePattern:
@@ -62,10 +63,15 @@ class LinePattern:
 
     __slots__ = ("_columns", "_match", "_meters", "_name_columns", "_usage", "_usage_columns")
 
-    def __init__(self, text: str, meters: tuple[tuple[str, int], ...]) -> None:
-        """``meters`` are those of the line beside its token counts. Raises ``ValueError`` for an unusual line."""
-        data = json.loads(text)
-        roles, counts = _find_roles(data)
+    def __init__(
+        self,
+        text: str,
+        data: dict[str, Any],
+        roles: Mapping[_Path, str],
+        counts: Iterable[_Path],
+        meters: tuple[tuple[str, int], ...],
+    ) -> None:
+        """``meters`` are those of the line beside its token counts. Raises ``ValueError`` if a key is repeated."""
         columns: dict[_Path, int] = {}
         parts, end = [], 0
         for token, (path, value) in zip(_TOKEN.finditer(text), _walk(data, ()), strict=True):
@@ -137,19 +143,23 @@ def _find_roles(data: dict[str, Any]) -> tuple[dict[_Path, str], list[_Path]]:
     Everything else could change what a line means, so a pattern has it literally. Raises ``ValueError`` for a line
     that is not usual.
     """
+    if not _KEYS.issuperset(data) or not TIME.fullmatch(data["at"]):
+        raise ValueError("the record is not usual")
     roles: dict[_Path, str] = {("request_id",): "request_id", ("at",): "at"}
     roles.update(((name,), "name") for name in _NAMES)
+    response: dict[str, Any] = {}
     usage = data["usage"]
     path: _Path = _USAGE
-    if "usage" in usage:  # a response
-        roles[*path, "id"] = "text"
+    if "usage" in usage:
+        roles.update(((*path, key), "text") for key in _TEXTS)
         roles.update((place, "served") for place in _SERVED)
-        usage, path = usage["usage"], (*path, "usage")
+        response, usage, path = usage, usage["usage"], (*path, "usage")
     if not isinstance(usage, dict):
         raise ValueError("there is no usage object")
     keys = CHAT_KEYS if "prompt_tokens" in usage else RESPONSES_KEYS
-    if read_plain_counts(usage, keys) is None:
-        raise ValueError("the usage has more than the usual counts")
+    # What other keys mean, such as those of images, can depend on the counts. The fees of output items do not.
+    if not _RESPONSE_KEYS.issuperset(response) or read_plain_counts(usage, keys) is None:
+        raise ValueError("the usage is not usual")
     counts: list[_Path] = [(*path, keys.input), (*path, keys.output), (*path, "total_tokens")]
     counts += [(*path, keys.input_details, "cached_tokens"), (*path, keys.output_details, "reasoning_tokens")]
     roles.update((place, "count") for place in counts)
@@ -195,7 +205,7 @@ class LinePatterns:
     def __init__(self) -> None:
         self._patterns: dict[int, list[LinePattern]] = {}
         self._unmatched: dict[int, int] = {}
-        self._count = 0
+        self._tried: dict[int, int] = {}
 
     def parse(self, number: int, line: bytes, origins: Origins) -> Record | None:
         """Return the record of a line, or ``None`` if no pattern matches it."""
@@ -210,21 +220,24 @@ class LinePatterns:
         return None
 
     def observe(self, line: bytes, record: Record, origins: Origins) -> None:
-        """Learn from a record that no pattern matched: make a pattern of each eighth of them."""
+        """Learn from a record that no pattern matched."""
+        if len(line) > _MAX_LENGTH or sum(self._tried.values()) >= _MAX_PATTERNS:
+            return
         quotes = line.count(b'"')
-        self._unmatched[quotes] = seen = self._unmatched.get(quotes, 0) + 1
-        alike = self._patterns.get(quotes, [])
-        if seen % _LEARN_EVERY or len(line) > _MAX_LENGTH or len(alike) >= _MAX_ALIKE or self._count >= _MAX_PATTERNS:
+        self._unmatched[quotes] = unmatched = self._unmatched.get(quotes, 0) + 1
+        tried = self._tried.get(quotes, 0)
+        if unmatched % _LEARN_EVERY or tried >= _MAX_ALIKE:
             return
         try:
             text = line.decode()
-            pattern = LinePattern(text, record.meters)
-            if pattern.parse(record.line, text, origins) != record:
-                return
+            data = json.loads(text)
+            roles, counts = _find_roles(data)
+            self._tried[quotes] = tried + 1
+            pattern = LinePattern(text, data, roles, counts, record.meters)
+            if pattern.parse(record.line, text, origins) == record:
+                self._patterns[quotes] = [*self._patterns.get(quotes, ()), pattern]
         except (ValueError, BillingError):
-            return
-        self._count += 1
-        self._patterns[quotes] = [*alike, pattern]
+            pass
 
 
 PATTERNS: Final = LinePatterns()

@@ -19,10 +19,10 @@ from brivionix_billing.times import format_instant, parse_instant
 from brivionix_billing.usage import line_patterns
 from brivionix_billing.usage.conventions import Conventions
 from brivionix_billing.usage.fields import UsageExtras
-from brivionix_billing.usage.line_patterns import TIME_LENGTHS
 from brivionix_billing.usage.records import (
     ABSENT,
     OPTIONAL,
+    TIME,
     Origins,
     Record,
     RejectedRecord,
@@ -117,7 +117,7 @@ def _parse(
         usage = Usage.from_response(data["usage"], conventions=conventions)
         at = parsed["at"]
         # The path depends on how a line is written; the result must not.
-        at_text = data["at"] if data["at"][-1] == "Z" and len(data["at"]) in TIME_LENGTHS else format_instant(at)
+        at_text = data["at"] if TIME.fullmatch(data["at"]) else format_instant(at)
         fields = (*usage[:5], *(usage.extras or UsageExtras()))
         return _tuple_new(Record, (number, request_id, at, origin, *fields, parsed["leaf"], at_text[:-1]))
     except BillingError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime
 from json.encoder import encode_basestring
 from typing import Any, Final, NamedTuple
@@ -14,12 +15,16 @@ from brivionix_billing.usage.fields import make_fields
 from brivionix_billing.usage.notes import UsageNotes
 from brivionix_billing.usage.usage import Usage
 
-__all__ = ["ABSENT", "OPTIONAL", "Origins", "Record", "RejectedRecord", "RequestAttributes", "require_name"]
+__all__ = ["ABSENT", "OPTIONAL", "TIME", "Origins", "Record", "RejectedRecord", "RequestAttributes", "require_name"]
 
 ABSENT: Final = object()
 """The service tier of a record that does not have this key."""
 OPTIONAL: Final = ("region", "mode", "upstream")
 """Keys of a record that few records have: the requested region and mode, and the name of the upstream."""
+TIME: Final = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}(?:\.(?:[0-9]{6}|[0-9]{1,3}))?Z"
+)
+"""The usual form of a time, such as 2026-10-01T00:00:03.974Z. Other forms are normalised."""
 _MAX_CACHED: Final = 65_536
 
 
@@ -148,9 +153,9 @@ class Origins:
         return attributes
 
     def intern_texts(self, texts: tuple[str, ...]) -> RequestAttributes:
-        """Return the same for account, group, model and service tier as they are written in JSON.
+        """Return what :meth:`intern` returns, for account, group, model and service tier as they are written in JSON.
 
-        A text that is empty is an absent service tier. Raises ``invalid_record`` for an invalid name.
+        An empty text is an absent service tier. Raises ``invalid_record`` for an invalid name.
         """
         attributes = self._by_text.get(texts)
         if attributes is None:

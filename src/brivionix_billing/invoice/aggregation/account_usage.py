@@ -127,8 +127,9 @@ class AccountUsage:
     def add(self, requests: int, first: tuple[str, str], last: tuple[str, str]) -> None:
         """Add requests, the first and the last of which by time are given as (time, id)."""
         self.requests += requests
-        self.first = min(RequestReference(*first), self.first or RequestReference(*first))
-        self.last = max(RequestReference(*last), self.last or RequestReference(*last))
+        earliest, latest = RequestReference(*first), RequestReference(*last)
+        self.first = earliest if self.first is None else min(earliest, self.first)
+        self.last = latest if self.last is None else max(latest, self.last)
 
 
 @dataclass(slots=True)
