@@ -465,6 +465,18 @@ def test_blank_lines_are_skipped_but_counted() -> None:
     assert [parsed.line for parsed in read_records(file)] == [3, 5]
 
 
+@settings(max_examples=examples(300), deadline=None)
+@given(st.binary(max_size=40).map(lambda data: data.replace(b"a", b"\n")), st.integers(1, 9), st.integers(1, 9))
+@example(b"aaaa\nbbbb\n\n", 4, 3)
+def test_blocks_have_the_lines_of_the_file(content: bytes, longest: int, block: int) -> None:
+    """Lines that are read in blocks of any size are those of ``readline``, which has a limit as well."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(record_file, "_MAX_PIECE", longest)
+        patch.setattr(record_file, "_BLOCK_BYTES", block)
+        file = io.BytesIO(content)
+        assert list(record_file.bounded_lines(io.BytesIO(content))) == list(iter(lambda: file.readline(longest), b""))
+
+
 @settings(max_examples=examples(150), deadline=None)
 @given(st.lists(st.one_of(st.binary(max_size=30), lines()), max_size=6))
 def test_every_line_gives_a_record_or_a_rejection(content: list[bytes]) -> None:

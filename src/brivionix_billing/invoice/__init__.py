@@ -12,31 +12,34 @@
 True
 """
 
-from brivionix_billing.invoice.aggregation.account_usage import AccountUsage, AggregatedUsage, Duplicate
-from brivionix_billing.invoice.aggregation.aggregate import aggregate_usage
-from brivionix_billing.invoice.aggregation.dimensions import Dimensions
-from brivionix_billing.invoice.build import build_invoice
-from brivionix_billing.invoice.chain import Change, figures_in_effect, order_changes
-from brivionix_billing.invoice.csv_export import lines_csv
-from brivionix_billing.invoice.diff import Difference
-from brivionix_billing.invoice.document import json_schema, read_document
-from brivionix_billing.invoice.header import Balance, Header, Movement, document_id
-from brivionix_billing.invoice.late import add_late_usage, build_late_usage
-from brivionix_billing.invoice.notes import build_note, build_voiding_note
-from brivionix_billing.invoice.proofs import build_inclusion_proof, check_inclusion_proof
-from brivionix_billing.invoice.report import VerificationReport
-from brivionix_billing.invoice.signing import (
-    SignatureState,
-    check_signature,
-    document_hash,
-    key_id,
-    load_private_key,
-    load_public_key,
-    seal,
-)
-from brivionix_billing.invoice.taxes import Tax, TaxTerms
-from brivionix_billing.invoice.text_page import render_text
-from brivionix_billing.invoice.verify import Verifier
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from brivionix_billing.invoice.aggregation.account_usage import AccountUsage, AggregatedUsage, Duplicate
+    from brivionix_billing.invoice.aggregation.aggregate import aggregate_usage
+    from brivionix_billing.invoice.aggregation.dimensions import Dimensions
+    from brivionix_billing.invoice.build import build_invoice
+    from brivionix_billing.invoice.chain import Change, figures_in_effect, order_changes
+    from brivionix_billing.invoice.csv_export import lines_csv
+    from brivionix_billing.invoice.diff import Difference
+    from brivionix_billing.invoice.document import json_schema, read_document
+    from brivionix_billing.invoice.header import Balance, Header, Movement, document_id
+    from brivionix_billing.invoice.late import add_late_usage, build_late_usage
+    from brivionix_billing.invoice.notes import build_note, build_voiding_note
+    from brivionix_billing.invoice.proofs import build_inclusion_proof, check_inclusion_proof
+    from brivionix_billing.invoice.report import VerificationReport
+    from brivionix_billing.invoice.signing import (
+        SignatureState,
+        check_signature,
+        document_hash,
+        key_id,
+        load_private_key,
+        load_public_key,
+        seal,
+    )
+    from brivionix_billing.invoice.taxes import Tax, TaxTerms
+    from brivionix_billing.invoice.text_page import render_text
+    from brivionix_billing.invoice.verify import Verifier
 
 __all__ = [
     "AccountUsage",
@@ -75,3 +78,53 @@ __all__ = [
     "read_document",
     "seal",
 ]
+
+_MODULES = {
+    "AccountUsage": "aggregation.account_usage",
+    "AggregatedUsage": "aggregation.account_usage",
+    "Balance": "header",
+    "Change": "chain",
+    "Difference": "diff",
+    "Dimensions": "aggregation.dimensions",
+    "Duplicate": "aggregation.account_usage",
+    "Header": "header",
+    "Movement": "header",
+    "SignatureState": "signing",
+    "Tax": "taxes",
+    "TaxTerms": "taxes",
+    "VerificationReport": "report",
+    "Verifier": "verify",
+    "add_late_usage": "late",
+    "aggregate_usage": "aggregation.aggregate",
+    "build_inclusion_proof": "proofs",
+    "build_invoice": "build",
+    "build_late_usage": "late",
+    "build_note": "notes",
+    "build_voiding_note": "notes",
+    "check_inclusion_proof": "proofs",
+    "check_signature": "signing",
+    "document_hash": "signing",
+    "document_id": "header",
+    "figures_in_effect": "chain",
+    "json_schema": "document",
+    "key_id": "signing",
+    "lines_csv": "csv_export",
+    "load_private_key": "signing",
+    "load_public_key": "signing",
+    "order_changes": "chain",
+    "read_document": "document",
+    "render_text": "text_page",
+    "seal": "signing",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name at its first use: processes that read usage need none of the modules that build bills."""
+    module = _MODULES.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"{__name__}.{module}"), name)
+    globals()[name] = value
+    return value
