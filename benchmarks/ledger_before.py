@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from timing import ROOT
+from timing import ROOT, earlier
 
 FIRST = "2bddc46"
 """The commit whose pairs had 0.56 and 0.63 times the rate of their own statements."""
@@ -51,15 +51,9 @@ def main() -> None:
         sys.modules.pop("timing", None)  # that of this version
         print(json.dumps(run(synchronous, arguments.pairs)))
         return
-    with tempfile.TemporaryDirectory(prefix="brivionix-before-") as folder:
-        before = Path(folder) / "before"
-        git = ["git", "-C", str(ROOT), "worktree"]
-        subprocess.run([*git, "add", "--quiet", "--detach", str(before), arguments.before], check=True)
-        try:
-            for synchronous in ("NORMAL", "FULL"):
-                compare(before, synchronous, arguments.rounds, arguments.pairs)
-        finally:
-            subprocess.run([*git, "remove", "--force", str(before)], check=True)
+    with earlier(arguments.before) as before:
+        for synchronous in ("NORMAL", "FULL"):
+            compare(before, synchronous, arguments.rounds, arguments.pairs)
 
 
 def compare(before: Path, synchronous: str, rounds: int, pairs: int) -> None:

@@ -9,13 +9,14 @@ import sys
 import tempfile
 import time
 import timeit
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-__all__ = ["ROOT", "Row", "Times", "calls", "peak_memory", "processes", "show", "statements"]
+__all__ = ["ROOT", "Row", "Times", "calls", "earlier", "peak_memory", "processes", "show", "statements"]
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -35,6 +36,19 @@ class Row(NamedTuple):
     ratio: str = ""
     demanded: str = ""
     met: bool | None = None
+
+
+@contextmanager
+def earlier(commit: str) -> Iterator[Path]:
+    """Yield a folder with the project as it was at a commit."""
+    with tempfile.TemporaryDirectory(prefix="brivionix-before-") as folder:
+        before = Path(folder) / "before"
+        git = ["git", "-C", str(ROOT), "worktree"]
+        subprocess.run([*git, "add", "--quiet", "--detach", str(before), commit], check=True)
+        try:
+            yield before
+        finally:
+            subprocess.run([*git, "remove", "--force", str(before)], check=True)
 
 
 def peak_memory() -> float:
