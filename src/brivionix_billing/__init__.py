@@ -12,6 +12,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from brivionix_billing.lazy_names import import_name
+
 if TYPE_CHECKING:
     from brivionix_billing.errors import BillingError, PriceFileError
     from brivionix_billing.money import Money, Payable, Rounding
@@ -47,14 +49,7 @@ _MODULES = {
 
 def __getattr__(name: str) -> Any:
     """Import a public name at its first use, so that importing one module does not import them all."""
-    module = _MODULES.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    value = getattr(import_module(f"{__name__}.{module}"), name)
-    globals()[name] = value
-    return value
+    return import_name(__name__, _MODULES, name)
 
 
 def __dir__() -> list[str]:

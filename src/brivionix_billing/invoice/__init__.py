@@ -14,6 +14,8 @@ True
 
 from typing import TYPE_CHECKING, Any
 
+from brivionix_billing.lazy_names import import_name
+
 if TYPE_CHECKING:
     from brivionix_billing.invoice.aggregation.account_usage import AccountUsage, AggregatedUsage, Duplicate
     from brivionix_billing.invoice.aggregation.aggregate import aggregate_usage
@@ -120,11 +122,8 @@ _MODULES = {
 
 def __getattr__(name: str) -> Any:
     """Import a public name at its first use: processes that read usage need none of the modules that build bills."""
-    module = _MODULES.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
+    return import_name(__name__, _MODULES, name)
 
-    value = getattr(import_module(f"{__name__}.{module}"), name)
-    globals()[name] = value
-    return value
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
