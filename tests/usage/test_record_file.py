@@ -459,6 +459,15 @@ def test_the_spelling_of_a_line_does_not_change_its_record(name: str) -> None:
     assert comparable(variant) == comparable(parse_in_full(line))
 
 
+def test_text_is_read_like_bytes() -> None:
+    """Lines of text and mutable bytes give the same records as bytes, also if a pattern matches the bytes."""
+    line = json.dumps(record(5)).encode()
+    with learning_from(line):
+        for other in (line.decode(), bytearray(line), memoryview(line)):
+            (parsed,) = read_records([other])  # type: ignore[list-item]  # what a file opened for text has
+            assert comparable(parsed) == comparable(parse_in_full(line))
+
+
 def test_blank_lines_are_skipped_but_counted() -> None:
     """Blank lines are skipped but counted, so that line numbers are those of the file."""
     file = io.BytesIO(b"\n  \r\n" + json.dumps(record()).encode() + b"\n\n\xff\n")

@@ -83,6 +83,8 @@ def read_records(
     origins, patterns = Origins(), line_patterns.PATTERNS
     for number, line in zip(count(1) if numbers is None else numbers, bounded_lines(lines), strict=False):
         record: Record | RejectedRecord | None = None
+        if type(line) is not bytes:  # such as the lines of a file that was opened for text
+            line = line.encode("utf-8", "surrogatepass") if isinstance(line, str) else bytes(line)
         if len(line) <= MAX_LINE:
             record = patterns.parse(number, line, origins)
         if record is None:
