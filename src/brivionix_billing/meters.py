@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 from brivionix_billing.decimals import format_trimmed
 
 __all__ = [
+    "BASIC_METERS",
     "CHILDREN",
     "CONTAINERS",
     "DESCENDANTS",
@@ -32,6 +33,8 @@ __all__ = [
     "format_quantity",
 ]
 
+BASIC_METERS: Final = ("input", "cache_read", "output")
+"""The meters that nearly every request has. What is fast, or in a packed row, has them by name."""
 MAX_QUANTITY_PLACES: Final = 6
 """Decimal places of the quantities of a meter that a price file declares; the most that any meter has."""
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from math import gcd
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from brivionix_billing.decimals import (
     AmountUnit,
@@ -19,6 +19,7 @@ from brivionix_billing.decimals import (
 )
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.meters import (
+    BASIC_METERS,
     CONTAINERS,
     METERS,
     MINIMUM_METER,
@@ -53,8 +54,6 @@ __all__ = [
     "Variation",
     "unit_rate",
 ]
-
-_BASIC_METERS: Final = frozenset({"input", "cache_read", "output"})
 
 PriceMap = Mapping[str, Decimal]
 """Meter -> its price, per that meter's ``per``: for tokens per 1 M. A meter that is not in it is not sold."""
@@ -162,7 +161,7 @@ class RateCard:
         put(self, "list_rates", self._to_unit_rates(self.list_prices, "list price", self.exchange_rate or Decimal(1)))
         put(self, "quantum", quantum)
         put(self, "scaled_rates", {name: rate // quantum for name, rate in rates.items()})
-        put(self, "is_plain", REQUEST_METERS.keys().isdisjoint(rates) and rates.keys() >= _BASIC_METERS)
+        put(self, "is_plain", REQUEST_METERS.keys().isdisjoint(rates) and rates.keys() >= set(BASIC_METERS))
         put(self, "credit_unit", amount_unit(quantum, UNIT_DECIMALS))
         put(self, "nominal_unit", self._quantum_unit(self.nominal_per_credit))
         put(self, "cost_units", {name: (self._quantum_unit(r.price), r.currency) for name, r in self.channels.items()})

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 
 from brivionix_billing.decimals import decimal_places, to_scaled
 from brivionix_billing.errors import BillingError, closest_name, safe_repr
-from brivionix_billing.meters import CHILDREN, DESCENDANTS, MAX_QUANTITY_PLACES, METERS, REQUEST_METERS
+from brivionix_billing.meters import BASIC_METERS, CHILDREN, DESCENDANTS, MAX_QUANTITY_PLACES, METERS, REQUEST_METERS
 from brivionix_billing.usage.notes import NotesBuilder, UsageNotes
 
 __all__ = [
@@ -78,14 +78,13 @@ class UsageFields(NamedTuple):
 
 _tuple_new = tuple.__new__
 _NO_QUANTITIES: Final[Mapping[str, object]] = MappingProxyType({})
-_BASIC_METERS: Final = ("input", "cache_read", "output")
 _ARGUMENTS: Final = frozenset(meter.argument for meter in METERS.values())
 _BOTTOM_UP: Final = sorted(METERS.values(), key=lambda meter: len(DESCENDANTS[meter.name]))
 """Every meter after all meters that its argument contains."""
 _PLACES: Final = {meter.argument: meter.places for meter in METERS.values()}
 _QUANTITY_METERS: Final = {meter.argument: meter for meter in METERS.values() if not meter.is_token}
 """Argument -> its meter, of all that is not a token."""
-_OTHER_METERS: Final = tuple(name for name in METERS if name not in _BASIC_METERS)
+_OTHER_METERS: Final = tuple(name for name in METERS if name not in BASIC_METERS)
 
 
 def make_fields(

@@ -221,12 +221,12 @@ class LinePatterns:
 
     def observe(self, line: bytes, record: Record, origins: Origins) -> None:
         """Learn from a record that no pattern matched."""
-        if len(line) > _MAX_LENGTH or sum(self._tried.values()) >= _MAX_PATTERNS:
+        if len(line) > _MAX_LENGTH:
             return
         quotes = line.count(b'"')
         self._unmatched[quotes] = unmatched = self._unmatched.get(quotes, 0) + 1
         tried = self._tried.get(quotes, 0)
-        if unmatched % _LEARN_EVERY or tried >= _MAX_ALIKE:
+        if unmatched % _LEARN_EVERY or tried >= _MAX_ALIKE or sum(self._tried.values()) >= _MAX_PATTERNS:
             return
         try:
             text = line.decode()

@@ -19,7 +19,7 @@ from brivionix_billing.invoice.aggregation.account_usage import (
     UsageBucket,
     card_identity,
 )
-from brivionix_billing.invoice.aggregation.buckets import BucketKey, account_number
+from brivionix_billing.invoice.aggregation.buckets import BucketKey, stable_number
 from brivionix_billing.invoice.aggregation.dimensions import Dimensions
 from brivionix_billing.invoice.aggregation.leaves import HASH_BYTES, Forest, LeafRun
 from brivionix_billing.invoice.aggregation.opening import open_plain_rows
@@ -191,7 +191,7 @@ class _Aggregator:
             card = self.cards.setdefault(card_identity(key.card), key.card)
             self.bucket_keys[number] = key._replace(card=card)
             self.sums[number] = BucketSums()
-            if self.accounts.setdefault(account_number(key.account), key.account) != key.account:
+            if self.accounts.setdefault(stable_number(key.account), key.account) != key.account:
                 raise RuntimeError("two accounts have the same number")  # 56 bits of a hash
         elif _bucket_identity(key) != _bucket_identity(known):
             # The number is 56 bits of a hash. A collision must not add up two accounts.

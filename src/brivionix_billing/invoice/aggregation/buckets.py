@@ -12,9 +12,9 @@ __all__ = [
     "LIST_SUPPLEMENT",
     "UNCACHED_SUPPLEMENT",
     "BucketKey",
-    "account_number",
     "bill_quantities",
     "bucket_number",
+    "stable_number",
 ]
 
 LIST_SUPPLEMENT: Final = "minimum_charge at list price"
@@ -45,19 +45,15 @@ def bill_quantities(card: RateCard, usage: Usage) -> dict[str, int]:
 
 
 def bucket_number(key: BucketKey) -> int:
-    """Return a number for a bucket that is the same in every process."""
+    """Return the number of a bucket."""
     card = key.card
     conditions = (str(card.context), *map(str, card.variation), str(card.router))
     name = "\0".join((key.account, card.model, card.group, card.service_tier, *conditions, key.day))
     name += "".join(f"\0{len(value)}:{value}" for value in (key.role, *key.split)) if key.role or key.split else ""
     name += f"\0{card.start.isoformat()}\0{'estimated' if key.estimated else ''}"
-    return _number(name)
+    return stable_number(name)
 
 
-def account_number(account: str) -> int:
-    """Return a number for an account that is the same in every process."""
-    return _number(account)
-
-
-def _number(name: str) -> int:
+def stable_number(name: str) -> int:
+    """Return a number of 56 bits for a name, such as of an account, that is the same in every process."""
     return int.from_bytes(sha256(name.encode()).digest()[:7])

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import chain, islice
 from typing import Any, Final, NamedTuple, Protocol, cast
 
 from brivionix_billing.errors import BillingError
-from brivionix_billing.invoice.aggregation.buckets import BucketKey, account_number, bill_quantities, bucket_number
+from brivionix_billing.invoice.aggregation.buckets import BucketKey, bill_quantities, bucket_number, stable_number
 from brivionix_billing.invoice.aggregation.dimensions import Dimensions
 from brivionix_billing.invoice.aggregation.partitions import (
     CHUNK_LINES,
@@ -22,7 +22,8 @@ from brivionix_billing.invoice.aggregation.partitions import (
     PackedPartition,
     pack_partitions,
 )
-from brivionix_billing.invoice.aggregation.rows import BASIC_METERS, UNBILLED, BucketSums, PackedRow, sum_rows
+from brivionix_billing.invoice.aggregation.rows import UNBILLED, BucketSums, PackedRow, sum_rows
+from brivionix_billing.meters import BASIC_METERS
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.processes import Workers, running_workers
 from brivionix_billing.rating import RateCard
@@ -206,7 +207,7 @@ class ChunkReader:
                         extra = self._extra(charge, origin.account, split, buckets)
                 day = self.days.at(at)
                 bucket = _bucket(buckets, BucketKey(origin.account, card, estimated, day.value, split))
-                owner = account_number(origin.account)
+                owner = stable_number(origin.account)
                 if input_tokens <= priced.max_input_tokens:
                     cached_buckets[origin, served_tier, at_text[:10], split] = _CachedBucket(
                         max(priced.start, day.start), min(priced.end, day.end), priced.max_input_tokens, bucket, owner
@@ -267,11 +268,9 @@ def _bucket(buckets: dict[BucketKey, int], key: BucketKey) -> int:
     return buckets.get(key) or buckets.setdefault(key, bucket_number(key))
 
 
-@contextmanager
-def reading_workers(reader: ChunkReader, count: int) -> Iterator[Workers]:
-    """Yield ``count`` processes for :func:`read_chunks`; with 0, this process works."""
-    with running_workers(count, _init_worker, (reader,)) as workers:
-        yield workers
+def reading_workers(reader: ChunkReader, count: int) -> AbstractContextManager[Workers]:
+    """Return a context of ``count`` processes for :func:`read_chunks`; with 0, this process works."""
+    return running_workers(count, _init_worker, (reader,))
 
 
 def read_chunks(lines: Iterable[bytes], reader: ChunkReader, workers: Workers) -> Iterator[Chunk]:

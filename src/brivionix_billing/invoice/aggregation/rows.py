@@ -9,12 +9,12 @@ from itertools import chain
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
-__all__ = ["BASIC_METERS", "COLUMN", "UNBILLED", "BucketSums", "PackedRow", "RecordRow", "sum_rows"]
+from brivionix_billing.meters import BASIC_METERS
+
+__all__ = ["COLUMN", "UNBILLED", "BucketSums", "PackedRow", "RecordRow", "sum_rows"]
 
 UNBILLED: Final = -1
 """The bucket of a record that is rejected or out of scope. Its request id counts for duplicates all the same."""
-BASIC_METERS: Final = ("input", "cache_read", "output")
-"""The meters that have fields of their own in a row, because nearly every request has them."""
 
 
 class RecordRow(NamedTuple):
@@ -34,7 +34,7 @@ class RecordRow(NamedTuple):
     input: int
     cache_read: int
     output: int
-    """The billed quantities of the meters with these names."""
+    """The billed quantities of ``BASIC_METERS``, by their names."""
     other_meters: tuple[tuple[str, int], ...]
     """(meter, quantity), for all meters but the three above."""
     parts: tuple[tuple[int, tuple[tuple[str, int], ...]], ...] = ()

@@ -21,7 +21,7 @@ from brivionix_billing.invoice.receipts.make import charge_section
 from brivionix_billing.invoice.receipts.schema import MAX_RECEIPT_BYTES, schema_error
 from brivionix_billing.invoice.report import VerificationReport, check_seal
 from brivionix_billing.invoice.signing import SignatureState, check_signature
-from brivionix_billing.meters import METERS, REQUEST_METERS
+from brivionix_billing.meters import BASIC_METERS, METERS, REQUEST_METERS
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.times import parse_instant
 from brivionix_billing.usage import Usage
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["ReceiptCheck", "ReceiptReport", "verify_receipt"]
 
 Json = Mapping[str, Any]
-_BASIC_METERS = ("input", "cache_read", "output")
 _METER_ORDER = {name: index for index, name in enumerate(METERS)}
 
 
@@ -188,7 +187,7 @@ def _usage_of(section: Json, book: PriceBook, served_model: str | None) -> Usage
     reasoning = quantities.pop("reasoning", 0)
     quantities["output"] = quantities.get("output", 0) + reasoning
     stated = {name: quantity for name, quantity in quantities.items() if name not in REQUEST_METERS}
-    others = sorted(stated.keys() - set(_BASIC_METERS), key=lambda name: (_METER_ORDER.get(name, len(METERS)), name))
+    others = sorted(stated.keys() - set(BASIC_METERS), key=lambda name: (_METER_ORDER.get(name, len(METERS)), name))
     return Usage.from_fields(
         make_fields(
             sum(quantity for name, quantity in stated.items() if book.meters[name].direction == "input"),

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -19,7 +18,7 @@ from importlib import import_module
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from brivionix_billing.processes import running_pool
+from brivionix_billing.processes import Workers, running_pool
 from brivionix_billing.reconcile.gateway.log_part import LogPart, PartBuilder
 from brivionix_billing.reconcile.gateway.reading import LogSource, RawRow, read_range
 from brivionix_billing.reconcile.rows import Columns
@@ -117,17 +116,7 @@ def _compare_there(
     source: LogSource, path: str, pool: Executor, workers: int, make_gateway: Callable[[], Gateway]
 ) -> Iterator[LogPart]:
     compare = partial(_compare_range, path, pickle.dumps(make_gateway))
-    ranges = source.ranges(_BYTES)
-    # Two parts for each process: it never waits, and few parts are kept in memory.
-    pending = deque(pool.submit(compare, *each) for each in islice(ranges, 2 * workers))
-
-    def parts() -> Iterator[LogPart]:
-        while pending:
-            part = pending.popleft().result()
-            pending.extend(pool.submit(compare, *each) for each in islice(ranges, 1))
-            yield part
-
-    return parts()
+    return Workers(pool, workers).run(compare, source.ranges(_BYTES))
 
 
 def _compare_rows(rows: Iterable[RawRow], gateway: Gateway) -> LogPart:

@@ -104,7 +104,7 @@ def read_plain_counts(usage: dict[str, Any], keys: FormatKeys) -> tuple[int, int
     """Return input, cached, output and reasoning tokens of the usual usage object; ``None`` for every other.
 
     The usual one has whole numbers that agree, and apart from its totals only cached and reasoning tokens are not zero.
-    This is the fast path of bodies and of usage files.
+    This is the fast path of bodies, and what a pattern of usage files may have.
     """
     input_key, output_key, input_details_key, output_details_key, known = keys
     if not known.issuperset(usage):
