@@ -26,13 +26,16 @@ CHUNK_LINES: Final = 16_384
 _MAX_MEMORY_BYTES: Final = 32 * 1024 * 1024
 _MAX_NAMED: Final = 1_000
 
+_FORMAT: Final = 2
+"""The last format of ``marshal`` that does not look for objects that occur more than once, which takes longer."""
+
 PackedPartition = tuple[int, bytes]
 """(number of the partition, some of its rows as bytes)."""
 
 
 def pack_partitions(partitions: Sequence[list[R]]) -> list[PackedPartition]:
     """Pack the rows of every partition that is not empty. A row must be a plain tuple: ``marshal`` takes no other."""
-    return [(number, marshal.dumps(rows)) for number, rows in enumerate(partitions) if rows]
+    return [(number, marshal.dumps(rows, _FORMAT)) for number, rows in enumerate(partitions) if rows]
 
 
 class SpilledPartitions:
