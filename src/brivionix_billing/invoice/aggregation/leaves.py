@@ -7,12 +7,15 @@ from typing import Final, NamedTuple
 
 from brivionix_billing.merkle import RootBuilder, extend_trees, hash_pairs
 
-__all__ = ["HASH_BYTES", "HEX_DIGITS", "Forest", "LeafRun"]
+__all__ = ["HASH_BYTES", "HEX_DIGITS", "MANY_LEAVES", "Forest", "LeafRun"]
 
 HASH_BYTES: Final = 32
 HEX_DIGITS: Final = 64
-_FOREST_LEAVES: Final = 1 << 18
-"""Leaves that are collected before their nodes are hashed."""
+MANY_LEAVES: Final = 1 << 18
+"""For an engine that hashes many nodes at a time."""
+_FEW_LEAVES: Final = 1 << 14
+"""So that other processes are not kept waiting."""
+_LEAVES_PER_TREE: Final = 32
 
 
 class LeafRun(NamedTuple):
@@ -36,8 +39,9 @@ class LeafRun(NamedTuple):
 class Forest:
     """Appends leaves to the trees of many accounts, of which it hashes many nodes at a time."""
 
-    def __init__(self, hash_level: Callable[[bytes], bytes] = hash_pairs) -> None:
-        self._hash_level = hash_level
+    def __init__(self, hash_level: Callable[[bytes], bytes] = hash_pairs, batch: int = _FEW_LEAVES) -> None:
+        """``batch`` is a number of leaves that are collected before nodes are hashed. It grows with many trees."""
+        self._hash_level, self._batch = hash_level, batch
         self._leaves: dict[RootBuilder, list[bytes]] = {}
         self._size = 0
 
@@ -45,7 +49,7 @@ class Forest:
         """Append packed leaf hashes to a tree."""
         self._leaves.setdefault(tree, []).append(leaves)
         self._size += len(leaves) // HASH_BYTES
-        if self._size >= _FOREST_LEAVES:
+        if self._size >= max(self._batch, min(_LEAVES_PER_TREE * len(self._leaves), MANY_LEAVES)):
             self.finish()
 
     def finish(self) -> None:
