@@ -7,7 +7,7 @@ from typing import Final
 
 from brivionix_billing.cli.output import count_noun, print_stderr
 from brivionix_billing.invoice.aggregation.account_usage import Duplicate
-from brivionix_billing.invoice.aggregation.reader import FoundRecords
+from brivionix_billing.invoice.aggregation.chunks import FoundRecords
 from brivionix_billing.report.rejections import RejectedGroup
 
 __all__ = ["found_days", "print_duplicates", "print_groups", "print_out_of_scope"]

@@ -13,8 +13,8 @@ from brivionix_billing.decimals import decimal_from_scaled
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.invoice.aggregation.account_usage import Duplicate
 from brivionix_billing.invoice.aggregation.aggregate import ProgressCallback, aggregate_usage
+from brivionix_billing.invoice.aggregation.chunks import FoundRecords
 from brivionix_billing.invoice.aggregation.dimensions import CARD_DIMENSIONS, Dimensions, require_dimension
-from brivionix_billing.invoice.aggregation.reader import FoundRecords
 from brivionix_billing.meters import Meter
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating.rate_card import UNIT_DECIMALS

@@ -20,9 +20,9 @@ from brivionix_billing.file_kinds import DOCUMENT, PRICE_FILE, describe_kind, ga
 from brivionix_billing.tables.columns import TableOptions
 from brivionix_billing.tables.mappings import TableColumns, columns_of
 from brivionix_billing.tables.parquet import parquet_lines
-from brivionix_billing.usage.record_file import MAX_LINE, bounded_lines
+from brivionix_billing.usage.record_file import MAX_LINE, bounded_lines, line_blocks, split_lines
 
-__all__ = ["usage_lines"]
+__all__ = ["usage_blocks", "usage_lines"]
 
 _HEAD_BYTES: Final = 64 * 1024
 _CHUNK: Final = 256 * 1024
@@ -57,6 +57,12 @@ def usage_lines(source: IO[bytes], options: TableOptions | None = None) -> Itera
     ``source`` is opened for bytes. Raises ``file_unreadable`` for what is no usage, and ``invalid_argument`` for a
     table without the columns.
     """
+    for block in usage_blocks(source, options):
+        yield from split_lines(block)
+
+
+def usage_blocks(source: IO[bytes], options: TableOptions | None = None) -> Iterator[bytes]:
+    """Yield the same lines as :func:`usage_lines`, one or more at a time."""
     options = options or TableOptions()
     reader = source if hasattr(source, "peek") else io.BufferedReader(source, _HEAD_BYTES)  # type: ignore[type-var]  # any raw stream
     head = reader.peek(_HEAD_BYTES)[:_HEAD_BYTES]
@@ -66,7 +72,7 @@ def usage_lines(source: IO[bytes], options: TableOptions | None = None) -> Itera
             again = io.BufferedReader(inner, _HEAD_BYTES)
             if _decompressor(again.peek(16)) is not None:
                 raise BillingError("file_unreadable", "the usage is compressed twice; decompress it once")
-            yield from usage_lines(again, options)
+            yield from usage_blocks(again, options)
         return
     if head.startswith(b"PAR1"):
         yield from parquet_lines(reader, options)
@@ -82,7 +88,7 @@ def usage_lines(source: IO[bytes], options: TableOptions | None = None) -> Itera
     encoding = next((name for bom, name in _BOMS if head.startswith(bom)), None)
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
     if encoding in (None, "utf-8-sig") and start in (b"{", b"") and _is_json_lines(head):
-        yield from _with_options(bounded_lines(reader), options)
+        yield from _read_rows(bounded_lines(reader), options) if options.changes_rows else line_blocks(reader) or ()
         return
     if encoding is None:
         encoding = _guess_encoding(head, options.note)

@@ -8,12 +8,14 @@ import sys
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import IO, Final
 
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.tables.columns import TableOptions
-from brivionix_billing.tables.content import usage_lines
+from brivionix_billing.tables.content import usage_blocks
+from brivionix_billing.usage.record_file import split_lines
 
 __all__ = ["UsageLines", "find_files", "open_usage"]
 
@@ -53,8 +55,9 @@ def _is_usage_name(name: str) -> bool:
 class UsageLines(Iterator[bytes]):
     """The lines of a usage file for the usage of some files. An engine may read the files instead of the lines."""
 
-    def __init__(self, lines: Generator[bytes, None, None], files: Sequence[str], options: TableOptions) -> None:
-        self._lines, self.files, self.options = lines, files, options
+    def __init__(self, blocks: Generator[bytes, None, None], files: Sequence[str], options: TableOptions) -> None:
+        self._blocks, self.files, self.options = blocks, files, options
+        self._lines = chain.from_iterable(map(split_lines, blocks))
 
     def __iter__(self) -> Iterator[bytes]:
         return self._lines  # it is faster by itself
@@ -62,9 +65,13 @@ class UsageLines(Iterator[bytes]):
     def __next__(self) -> bytes:
         return next(self._lines)
 
+    def blocks(self) -> Iterator[bytes]:
+        """Return the lines, one or more at a time, without those of the blocks that were begun."""
+        return self._blocks
+
     def close(self) -> None:
         """Close the file that is being read."""
-        self._lines.close()
+        self._blocks.close()
 
 
 @contextmanager
@@ -83,15 +90,15 @@ def open_usage(path: str | Sequence[str], options: TableOptions | None = None) -
     sizes = [_size(file) for file in files]
     position.total, position.done = sum(sizes) if all(sizes) else 0, 0
 
-    def lines() -> Generator[bytes, None, None]:
+    def blocks() -> Generator[bytes, None, None]:
         for file, size in zip(files, sizes, strict=True):
             where = "stdin" if file == "-" else safe_repr(file, 200)
             source = nullcontext(sys.stdin.buffer) if file == "-" else _open(file)
             try:
                 with source as content:
                     position.size, position.fraction_of_file = size, partial(_fraction, content, size)
-                    for line in usage_lines(content, options):
-                        yield line if line.endswith(b"\n") else line + b"\n"
+                    for block in usage_blocks(content, options):
+                        yield block if block.endswith(b"\n") else block + b"\n"
                 position.done, position.size = position.done + size, 0
             except OSError as error:
                 raise BillingError("file_unreadable", f"cannot read the usage {where}: {error.strerror}") from None
@@ -101,7 +108,7 @@ def open_usage(path: str | Sequence[str], options: TableOptions | None = None) -
                 raise
         options.note_skipped()
 
-    opened = UsageLines(lines(), files, options)
+    opened = UsageLines(blocks(), files, options)
     try:
         yield opened
     finally:

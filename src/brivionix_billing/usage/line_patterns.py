@@ -14,17 +14,18 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
-from hashlib import sha256
-from typing import Any, Final
+from itertools import count, groupby
+from operator import itemgetter
+from typing import Any, Final, NamedTuple
 
 from brivionix_billing.canonical_json import canonical_json
 from brivionix_billing.errors import BillingError
 from brivionix_billing.usage.fields import MAX_COUNT
 from brivionix_billing.usage.readers.openai import read_plain_counts
-from brivionix_billing.usage.records import TIME, Origins, Record
+from brivionix_billing.usage.records import MAX_LINE, TIME, Origins, Record
 from brivionix_billing.usage.token_details import CHAT_KEYS, RESPONSES_KEYS
 
-__all__ = ["PATTERNS", "LinePatterns"]
+__all__ = ["PATTERNS", "LinePatterns", "UsualLine"]
 
 _MAX_LENGTH: Final = 4096
 """Characters of a line from which a pattern is made, so that its compilation takes milliseconds."""
@@ -39,29 +40,83 @@ _MAX_PATTERNS: Final = 256
 # match grows with the length of the line only.
 _PLAIN: Final = r'[^"\\\x00-\x1f]'
 _GROUPS: Final = {
-    "request_id": rf'"({_PLAIN}{{1,256}}+)"',
-    "at": f'"({TIME.pattern})"',
-    "name": rf'("{_PLAIN}*+(?:\\.{_PLAIN}*+)*+"|null)',
-    "count": r"(0|[1-9][0-9]{0,12}+)",
+    "request_id": r'"([ !#-\[\]-~]{1,256}+)"',
+    "at": f'"{TIME.pattern}"',
+    "name": rf'("{_PLAIN}*+")',
+    "tier": rf'("{_PLAIN}*+"|null)',
+    "escaped": rf'("{_PLAIN}*+(?:\\.{_PLAIN}*+)*+"|null)',
+    "count": r"(?!0[0-9])([0-9]++)",
     "served": rf'"({_PLAIN}{{0,256}}+)"',
     "text": rf'"({_PLAIN}*+)"',
 }
 _TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[^\s{}\[\],:"]+')
 _WHITE_SPACE: Final = " \t\r\n"
-_NAMES: Final = ("account", "group", "model", "service_tier")
+_NAMES: Final = {"account": "name", "group": "name", "model": "name", "service_tier": "tier"}
+"""Names -> their groups, if they are written without escapes. With them, matching takes longer."""
 _KEYS: Final = frozenset({"request_id", "at", "usage", *_NAMES})
 _USAGE: Final = ("usage",)
 _TEXTS: Final = ("id", "system_fingerprint")
 _RESPONSE_KEYS: Final = frozenset({*_TEXTS, "object", "model", "service_tier", "output", "usage"})
 _SERVED: Final = ((*_USAGE, "service_tier"), (*_USAGE, "model"))
 _Path = tuple[str, ...]
+_DATE: Final = ("at", "date")
+"""Stands for the date of the time."""
 _tuple_new = tuple.__new__
+
+
+class UsualLine(NamedTuple):
+    """What a pattern reads from a line. It is a valid record but for its names, and its date may not exist."""
+
+    key: tuple[str, str, str, str, str, str]
+    """Account, group, model and service tier as they are written in JSON, the served service tier, and the date.
+
+    An empty text stands for what the line does not have.
+    """
+    request_id: str
+    at: str
+    """The time in UTC without the Z."""
+    input_tokens: int
+    cache_read_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    served_model: str
+    meters: tuple[tuple[str, int], ...]
+    usage: str
+    """The usage in canonical JSON."""
+
+    def record(self, number: int, origins: Origins) -> Record:
+        """Return the record. Raises ``ValueError`` if the date does not exist, and ``invalid_record`` for a name."""
+        key, request_id, at, input_tokens, cached, output, reasoning, served_model, meters, usage = self
+        origin = origins.intern_texts(key[:4])
+        return _tuple_new(
+            Record,
+            (
+                number,
+                request_id,
+                datetime.fromisoformat(at + "Z"),
+                origin,
+                input_tokens,
+                input_tokens - cached,
+                cached,
+                output,
+                reasoning,
+                key[4] or None,
+                served_model or None,
+                meters,
+                False,
+                None,
+                None,
+                None,
+                origin.hash_record(at, request_id, usage),
+                at,
+            ),
+        )
 
 
 class LinePattern:
     """Matches the lines that differ from one line in their names, times, counts and texts only."""
 
-    __slots__ = ("_columns", "_match", "_meters", "_name_columns", "_usage", "_usage_columns")
+    __slots__ = ("_key", "_literals", "_match", "_meters", "_usage", "_values")
 
     def __init__(
         self,
@@ -76,68 +131,53 @@ class LinePattern:
         parts, end = [], 0
         for token, (path, value) in zip(_TOKEN.finditer(text), _walk(data, ()), strict=True):
             role = roles.get(path)
-            if role is not None and (value is not None or role == "name"):
+            if role is not None and (value is not None or path == ("service_tier",)):
                 parts += [re.escape(text[end : token.start()]), _GROUPS[role]]
-                columns[path], end = len(columns) + 1, token.end()
+                columns[path], end = len(columns), token.end()
+                if role == "at":
+                    columns[_DATE] = len(columns)
         parts.append(re.escape(text[end:].rstrip(_WHITE_SPACE)))
         # The last group is empty, and stands for what the line does not have.
         self._match = re.compile("".join(parts) + f"()[{_WHITE_SPACE}]*+").fullmatch
-        empty = len(columns) + 1
+        empty = len(columns)
 
-        paths = [("request_id",), ("at",), *_SERVED, *counts]
-        self._columns = tuple(columns.get(path, empty) for path in paths)
-        self._name_columns = tuple(columns.get((name,), empty) for name in _NAMES)
-        used: list[int] = []
-        self._usage = _canonical_template(data["usage"], _USAGE, columns, used)
-        self._usage_columns = tuple(used)
+        served_tier, served_model = _SERVED
+        key = [*((name,) for name in _NAMES), served_tier, _DATE]
+        self._key = itemgetter(*(columns.get(path, empty) for path in key))
+        values = [("request_id",), ("at",), served_model, *counts]
+        self._values = itemgetter(*(columns.get(path, empty) for path in values))
+        usage = list(_join_texts(_canonical_parts(data["usage"], _USAGE, columns)))
+        self._literals = tuple(part for part in usage if isinstance(part, str))
+        places = count(empty + 1)
+        self._usage = itemgetter(*(next(places) if isinstance(part, str) else part for part in usage))
         self._meters = meters
 
-    def parse(self, number: int, text: str, origins: Origins) -> Record | None:
-        """Return the record of a line, or ``None`` if it does not match or must be parsed.
+    def read(self, text: str) -> UsualLine | None:
+        """Return what a line has, or ``None`` if it does not match or must be parsed.
 
-        Raises ``ValueError`` for a date that does not exist, and ``invalid_record`` for an invalid name.
+        Raises ``ValueError`` for a number of thousands of digits.
         """
         match = self._match(text)
         if match is None:
             return None
-        request_id, at, served_tier, served_model, inputs, outputs, total, reads, reasons = match.group(*self._columns)
+        groups = match.groups() + self._literals
+        request_id, at, served_model, inputs, outputs, total, reads, reasons = self._values(groups)
         input_tokens, output, cached, reasoning = int(inputs), int(outputs or 0), int(reads or 0), int(reasons or 0)
         if not (
             cached <= input_tokens <= MAX_COUNT
             and reasoning <= output <= MAX_COUNT
             and (not total or int(total) == input_tokens + output)
-            and request_id.isprintable()
         ):
             return None
-        origin = origins.intern_texts(match.group(*self._name_columns))
-        usage = self._usage % match.group(*self._usage_columns)
-        leaf = sha256(f'{origin.head}{at}{origin.middle}"{request_id}"{origin.tail}{usage}}}'.encode()).digest()
+        usage = "".join(self._usage(groups))
+        key, meters = self._key(groups), self._meters
         return _tuple_new(
-            Record,
-            (
-                number,
-                request_id,
-                datetime.fromisoformat(at),
-                origin,
-                input_tokens,
-                input_tokens - cached,
-                cached,
-                output,
-                reasoning,
-                served_tier or None,
-                served_model or None,
-                self._meters,
-                False,
-                None,
-                None,
-                None,
-                leaf,
-                at[:-1],
-            ),
+            UsualLine,
+            (key, request_id, at, input_tokens, cached, output, reasoning, served_model, meters, usage),
         )
 
 
-def _find_roles(data: dict[str, Any]) -> tuple[dict[_Path, str], list[_Path]]:
+def _find_roles(text: str, data: dict[str, Any]) -> tuple[dict[_Path, str], list[_Path]]:
     """Return what may differ between lines, path -> group, and the paths of the counts in the order of ``parse``.
 
     Everything else could change what a line means, so a pattern has it literally. Raises ``ValueError`` for a line
@@ -146,7 +186,8 @@ def _find_roles(data: dict[str, Any]) -> tuple[dict[_Path, str], list[_Path]]:
     if not _KEYS.issuperset(data) or not TIME.fullmatch(data["at"]):
         raise ValueError("the record is not usual")
     roles: dict[_Path, str] = {("request_id",): "request_id", ("at",): "at"}
-    roles.update(((name,), "name") for name in _NAMES)
+    has_escapes = "\\" in text
+    roles.update(((name,), "escaped" if has_escapes else _NAMES[name]) for name in _NAMES)
     response: dict[str, Any] = {}
     usage = data["usage"]
     path: _Path = _USAGE
@@ -182,18 +223,31 @@ def _walk(value: Any, path: _Path) -> Iterator[tuple[_Path, Any]]:
         yield path, value
 
 
-def _canonical_template(value: Any, path: _Path, columns: Mapping[_Path, int], used: list[int]) -> str:
-    """Return the canonical JSON of a value with ``%s`` for each group of a pattern. Appends the groups to ``used``."""
+def _canonical_parts(value: Any, path: _Path, columns: Mapping[_Path, int]) -> Iterator[str | int]:
+    """Yield the canonical JSON of a value in parts: texts, and the groups of a pattern."""
     if path in columns:
-        used.append(columns[path])
-        return '"%s"' if isinstance(value, str) else "%s"
-    if not isinstance(value, dict):
-        return canonical_json(value).decode().replace("%", "%%")
-    parts = []
-    for key in sorted(value, key=lambda key: key.encode("utf-16-be")):  # the order of RFC 8785
-        name = canonical_json(key).decode().replace("%", "%%")
-        parts.append(f"{name}:{_canonical_template(value[key], (*path, key), columns, used)}")
-    return "{" + ",".join(parts) + "}"
+        quote = '"' if isinstance(value, str) else ""
+        yield quote
+        yield columns[path]
+        yield quote
+    elif not isinstance(value, dict):
+        yield canonical_json(value).decode()
+    else:
+        before = "{"
+        for key in sorted(value, key=lambda key: key.encode("utf-16-be")):  # the order of RFC 8785
+            yield f"{before}{canonical_json(key).decode()}:"
+            yield from _canonical_parts(value[key], (*path, key), columns)
+            before = ","
+        yield "}" if value else "{}"
+
+
+def _join_texts(parts: Iterable[str | int]) -> Iterator[str | int]:
+    """Yield the same parts with texts that follow one another as one."""
+    for is_text, group in groupby(parts, lambda part: isinstance(part, str)):
+        if is_text:
+            yield "".join(map(str, group))
+        else:
+            yield from group
 
 
 class LinePatterns:
@@ -207,15 +261,17 @@ class LinePatterns:
         self._unmatched: dict[int, int] = {}
         self._tried: dict[int, int] = {}
 
-    def parse(self, number: int, line: bytes, origins: Origins) -> Record | None:
-        """Return the record of a line, or ``None`` if no pattern matches it."""
+    def read(self, line: bytes) -> UsualLine | None:
+        """Return what a line has, or ``None`` if no pattern matches it."""
+        if len(line) > MAX_LINE:
+            return None
         try:
             text = line.decode()
             for pattern in self._patterns.get(text.count('"'), ()):
-                record = pattern.parse(number, text, origins)
-                if record is not None:
-                    return record
-        except (ValueError, BillingError):
+                usual = pattern.read(text)
+                if usual is not None:
+                    return usual
+        except ValueError:
             pass  # parsing it in full finds the words for what is wrong
         return None
 
@@ -231,10 +287,11 @@ class LinePatterns:
         try:
             text = line.decode()
             data = json.loads(text)
-            roles, counts = _find_roles(data)
+            roles, counts = _find_roles(text, data)
             self._tried[quotes] = tried + 1
             pattern = LinePattern(text, data, roles, counts, record.meters)
-            if pattern.parse(record.line, text, origins) == record:
+            usual = pattern.read(text)
+            if usual is not None and usual.record(record.line, origins) == record:
                 self._patterns[quotes] = [*self._patterns.get(quotes, ()), pattern]
         except (ValueError, BillingError):
             pass

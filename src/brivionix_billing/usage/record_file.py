@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
 from io import BytesIO
-from itertools import count
-from typing import Any, Final
+from itertools import chain, count
+from typing import Any, Final, cast
 
 from brivionix_billing.canonical_json import canonical_json, loads_strict
 from brivionix_billing.errors import BillingError, escape_unprintable, safe_repr
@@ -19,8 +19,10 @@ from brivionix_billing.times import format_instant, parse_instant
 from brivionix_billing.usage import line_patterns
 from brivionix_billing.usage.conventions import Conventions
 from brivionix_billing.usage.fields import UsageExtras
+from brivionix_billing.usage.line_patterns import UsualLine
 from brivionix_billing.usage.records import (
     ABSENT,
+    MAX_LINE,
     OPTIONAL,
     TIME,
     Origins,
@@ -33,40 +35,60 @@ from brivionix_billing.usage.usage import Usage
 
 __all__ = ["MAX_LINE", "Record", "RejectedRecord", "RequestAttributes", "read_records"]
 
-MAX_LINE: Final = 1024 * 1024
-"""Maximum length of a line, in bytes. A longer line is rejected; the usage of one request has some hundred bytes."""
-
 _BLOCK_BYTES: Final = 1 << 20
+"""At most ``_MAX_PIECE``."""
 _MAX_PIECE: Final = MAX_LINE + 2
 """Maximum length of what is read as one line. It is longer than a line may be, so that the line is rejected."""
 _REQUIRED: Final = ("request_id", "at", "account", "group", "model", "usage")
 _tuple_new = tuple.__new__
 
 
+def line_blocks(lines: Iterable[bytes]) -> Iterator[bytes] | None:
+    """Return blocks of whole lines of a source that has them at hand, or ``None``.
+
+    That is a file, or an object with a method ``blocks``. To read and to pass on a block takes less time than its
+    lines one by one.
+    """
+    blocks = getattr(lines, "blocks", None)
+    if blocks is not None:
+        return cast(Iterator[bytes], blocks())
+    read = getattr(lines, "read1", None)
+    return None if read is None else _read_blocks(read)
+
+
 def bounded_lines(lines: Iterable[bytes]) -> Iterable[bytes]:
     """Return the lines of a file, none read beyond ``MAX_LINE``: a file without line ends cannot fill the memory."""
-    read = getattr(lines, "read1", None)
-    return lines if read is None else _read_lines(read)
+    blocks = line_blocks(lines)
+    return map(_encode_line, lines) if blocks is None else chain.from_iterable(map(split_lines, blocks))
 
 
-def _read_lines(read: Callable[[int], bytes]) -> Iterator[bytes]:
-    """Yield lines that are read in blocks, which takes less time than to read each. A longer line comes in pieces."""
+def split_lines(block: bytes) -> list[bytes]:
+    """Return the lines of a block, each with its end."""
+    return BytesIO(block).readlines()
+
+
+def _encode_line(line: bytes) -> bytes:
+    if type(line) is not bytes:  # such as the lines of a file that was opened for text
+        line = line.encode("utf-8", "surrogatepass") if isinstance(line, str) else bytes(line)
+    return line
+
+
+def _read_blocks(read: Callable[[int], bytes]) -> Iterator[bytes]:
+    """Yield blocks of whole lines. One that is longer than ``MAX_LINE`` comes in pieces, each a block of its own."""
     rest = b""
     while block := read(_BLOCK_BYTES):
-        lines = BytesIO(rest + block).readlines()
-        rest = b"" if lines[-1].endswith(b"\n") else lines.pop()
-        if max(map(len, lines), default=0) > _MAX_PIECE:
-            lines = [piece for line in lines for piece in _split_line(line)]
-        yield from lines
-        if len(rest) > _MAX_PIECE:
-            *pieces, rest = _split_line(rest)
-            yield from pieces
+        first = block.find(b"\n") + 1 or len(block)
+        if len(rest) + first > _MAX_PIECE:
+            cut = _MAX_PIECE - len(rest)
+            yield rest + block[:cut]
+            rest, block = b"", block[cut:]
+        end = block.rfind(b"\n") + 1
+        if end:
+            yield rest + block[:end]
+            rest = b""
+        rest += block[end:]
     if rest:
         yield rest
-
-
-def _split_line(line: bytes) -> list[bytes]:
-    return [line[start : start + _MAX_PIECE] for start in range(0, len(line), _MAX_PIECE)]
 
 
 def read_records(
@@ -80,24 +102,38 @@ def read_records(
     ``lines`` is a file opened for bytes, or any iterable of lines; ``numbers`` are theirs in the file, by default from
     1 on. ``conventions`` is ``book.conventions``, for records that name their upstream. Without it they are rejected.
     """
-    origins, patterns = Origins(), line_patterns.PATTERNS
+    reader = LineReader(conventions)
     for number, line in zip(count(1) if numbers is None else numbers, bounded_lines(lines), strict=False):
-        record: Record | RejectedRecord | None = None
-        if type(line) is not bytes:  # such as the lines of a file that was opened for text
-            line = line.encode("utf-8", "surrogatepass") if isinstance(line, str) else bytes(line)
-        if len(line) <= MAX_LINE:
-            record = patterns.parse(number, line, origins)
-        if record is None:
-            record = _parse(number, line, origins, conventions)
-            if record is None:
-                continue
-            if type(record) is Record:
-                patterns.observe(line, record, origins)
-        yield record
+        record = reader.parse(number, line, reader.match(line))
+        if record is not None:
+            yield record
 
 
 ConventionsLookup = Callable[[str], Conventions]
 """Returns the conventions of an upstream by its name. Raises ``unknown_upstream``."""
+
+
+class LineReader:
+    """Reads lines of a usage file one by one."""
+
+    def __init__(self, conventions: ConventionsLookup | None = None) -> None:
+        self._conventions = conventions
+        self._origins = Origins()
+        self._patterns = line_patterns.PATTERNS
+        self.match: Callable[[bytes], UsualLine | None] = self._patterns.read
+        """Returns what a usual line has, or ``None`` for one that must be parsed in full."""
+
+    def parse(self, number: int, line: bytes, usual: UsualLine | None) -> Record | RejectedRecord | None:
+        """Return the record of a line, or ``None`` for a blank one. ``usual`` is the result of ``match``."""
+        if usual is not None:
+            try:
+                return usual.record(number, self._origins)
+            except (ValueError, BillingError):
+                pass  # parsing it in full finds the words for what is wrong
+        record = _parse(number, line, self._origins, self._conventions)
+        if type(record) is Record:
+            self._patterns.observe(line, record, self._origins)
+        return record
 
 
 def _parse(

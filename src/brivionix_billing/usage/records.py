@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import datetime
+from hashlib import sha256
 from json.encoder import encode_basestring
 from typing import Any, Final, NamedTuple
 
@@ -15,16 +16,31 @@ from brivionix_billing.usage.fields import make_fields
 from brivionix_billing.usage.notes import UsageNotes
 from brivionix_billing.usage.usage import Usage
 
-__all__ = ["ABSENT", "OPTIONAL", "TIME", "Origins", "Record", "RejectedRecord", "RequestAttributes", "require_name"]
+__all__ = [
+    "ABSENT",
+    "MAX_LINE",
+    "OPTIONAL",
+    "TIME",
+    "Origins",
+    "Record",
+    "RejectedRecord",
+    "RequestAttributes",
+    "require_name",
+]
 
+MAX_LINE: Final = 1024 * 1024
+"""Maximum length of a line, in bytes. A longer line is rejected; the usage of one request has some hundred bytes."""
 ABSENT: Final = object()
 """The service tier of a record that does not have this key."""
 OPTIONAL: Final = ("region", "mode", "upstream")
 """Keys of a record that few records have: the requested region and mode, and the name of the upstream."""
 TIME: Final = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}(?:\.(?:[0-9]{6}|[0-9]{1,3}))?Z"
+    r"(([0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9])T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.(?:[0-9]{6}|[0-9]{1,3}))?)Z"
 )
-"""The usual form of a time, such as 2026-10-01T00:00:03.974Z. Other forms are normalised."""
+"""The usual form of a time, such as 2026-10-01T00:00:03.974Z. Other forms are normalised.
+
+Its groups are the time without the Z, and the date.
+"""
 _MAX_CACHED: Final = 65_536
 
 
@@ -44,8 +60,15 @@ class RequestAttributes:
         # A leaf hashes a zero byte and the canonical text: head, time, middle, request id, tail, usage, brace.
         tier = f'"service_tier":{_json_text(service_tier)},' if has_tier else ""
         self.head = f'\0{{"account":{_json_text(account)},"at":"'
-        self.middle = f'","group":{_json_text(group)},"model":{_json_text(model)},"request_id":'
+        self.middle = f'Z","group":{_json_text(group)},"model":{_json_text(model)},"request_id":'
         self.tail = f',{tier}"usage":'
+
+    def hash_record(self, at: str, request_id: str, usage: str) -> bytes:
+        """Return the leaf hash of a record with these attributes, a time without Z, and canonical JSON as usage.
+
+        The request id has no character that JSON escapes.
+        """
+        return sha256(f'{self.head}{at}{self.middle}"{request_id}"{self.tail}{usage}}}'.encode()).digest()
 
 
 class Record(NamedTuple):

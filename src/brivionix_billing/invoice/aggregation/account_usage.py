@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from brivionix_billing.decimals import sum_exact
 from brivionix_billing.invoice.aggregation.buckets import LIST_SUPPLEMENT, UNCACHED_SUPPLEMENT
-from brivionix_billing.invoice.aggregation.reader import FoundRecords
+from brivionix_billing.invoice.aggregation.chunks import FoundRecords
 from brivionix_billing.merkle import RootBuilder
 from brivionix_billing.rating import RateCard
 

@@ -20,12 +20,13 @@ from brivionix_billing.invoice.aggregation.account_usage import (
     card_identity,
 )
 from brivionix_billing.invoice.aggregation.buckets import BucketKey, stable_number
+from brivionix_billing.invoice.aggregation.chunks import Chunk
 from brivionix_billing.invoice.aggregation.dimensions import Dimensions
 from brivionix_billing.invoice.aggregation.leaves import HASH_BYTES, Forest, LeafRun
 from brivionix_billing.invoice.aggregation.opening import open_plain_rows
 from brivionix_billing.invoice.aggregation.partition_records import Partition, read_partition
 from brivionix_billing.invoice.aggregation.partitions import SpilledPartitions
-from brivionix_billing.invoice.aggregation.reader import Chunk, ChunkReader, Comparison, read_chunks, reading_workers
+from brivionix_billing.invoice.aggregation.reader import ChunkReader, Comparison, read_chunks, reading_workers
 from brivionix_billing.invoice.aggregation.rows import UNBILLED, BucketSums, RecordRow, sum_rows
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.processes import Workers
@@ -168,7 +169,7 @@ class _Aggregator:
         with SpilledPartitions() as partitions:
             for chunk in chunks:
                 partitions.append(chunk.partitions)
-                for number, key in chunk.buckets.items():
+                for key, number in chunk.buckets.items():
                     self._add_bucket(number, key)
                 self._add_sums(chunk.sums)
                 for record in chunk.rejected:

@@ -26,8 +26,9 @@ from brivionix_billing.invoice.aggregation.account_usage import (
     card_identity,
 )
 from brivionix_billing.invoice.aggregation.buckets import bill_quantities
-from brivionix_billing.invoice.aggregation.leaves import Forest, LeafRun
-from brivionix_billing.invoice.aggregation.reader import Chunk, ChunkReader, FoundRecords
+from brivionix_billing.invoice.aggregation.chunks import Chunk, FoundRecords
+from brivionix_billing.invoice.aggregation.leaves import MANY_LEAVES, Forest, LeafRun
+from brivionix_billing.invoice.aggregation.reader import ChunkReader
 from brivionix_billing.invoice.aggregation.record_sql import RecordSql
 from brivionix_billing.invoice.aggregation.sorted_leaves import (
     BATCH_ROWS,
@@ -356,7 +357,7 @@ class PlainRows:
             self._count * _Parts.SORTED,
             lambda: self._add_buckets(usage),
         )
-        forest = Forest(node_hasher(self._connection, self._queries))
+        forest = Forest(node_hasher(self._connection, self._queries), MANY_LEAVES)
         with closing(leaf_runs(reader, self._queries, has_lines=has_lines)) as batches:
             for size, runs in batches:
                 for run in runs:

@@ -1,44 +1,41 @@
 """Reads a usage file in chunks: parses each record, finds its rate card, and packs it into a row.
 
-Chunks do not depend on each other, so several processes can read them in parallel.
+Chunks do not depend on each other, so several processes can read them in parallel. Each process keeps what it learns
+from its chunks, such as prices, and states the number of a bucket with the first of them that has it.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from hashlib import sha256
-from itertools import chain, islice
+from itertools import islice
 from typing import Any, Final, NamedTuple, Protocol, cast
 
 from brivionix_billing.errors import BillingError
-from brivionix_billing.invoice.aggregation.buckets import BucketKey, bill_quantities, bucket_number, stable_number
+from brivionix_billing.invoice.aggregation.buckets import BucketKey, bill_quantities, stable_number
+from brivionix_billing.invoice.aggregation.chunks import Chunk, ChunkRows
 from brivionix_billing.invoice.aggregation.dimensions import Dimensions
-from brivionix_billing.invoice.aggregation.partitions import (
-    CHUNK_LINES,
-    PARTITION_COUNT,
-    PackedPartition,
-    pack_partitions,
-)
-from brivionix_billing.invoice.aggregation.rows import UNBILLED, BucketSums, PackedRow, sum_rows
+from brivionix_billing.invoice.aggregation.partitions import CHUNK_LINES
+from brivionix_billing.invoice.aggregation.rows import UNBILLED
 from brivionix_billing.meters import BASIC_METERS
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.processes import Workers, running_workers
 from brivionix_billing.rating import RateCard
 from brivionix_billing.rating.charge import Charge
 from brivionix_billing.times import END_OF_TIME, CalendarDays, Period
-from brivionix_billing.usage.record_file import Record, RejectedRecord, RequestAttributes, bounded_lines, read_records
+from brivionix_billing.usage.record_file import (
+    LineReader,
+    Record,
+    RejectedRecord,
+    RequestAttributes,
+    bounded_lines,
+    line_blocks,
+    split_lines,
+)
 
-__all__ = [
-    "Chunk",
-    "ChunkReader",
-    "ComparedCharges",
-    "Comparison",
-    "read_chunks",
-    "reading_workers",
-]
+__all__ = ["ChunkReader", "ComparedCharges", "Comparison", "read_chunks", "reading_workers"]
 
 
 class ComparedCharges(NamedTuple):
@@ -59,39 +56,6 @@ class Comparison(Protocol):
         """Return the other charges of a request."""
 
 
-class FoundRecords(NamedTuple):
-    """The times and accounts of records: what a file has, if it has nothing to bill."""
-
-    first: str = ""
-    """The earliest time in UTC, without Z; empty if there is no record."""
-    last: str = ""
-    accounts: frozenset[str] = frozenset()
-    """The first accounts, at most a thousand."""
-
-    def join(self, other: FoundRecords) -> FoundRecords:
-        """Return both together."""
-        firsts = [each.first for each in (self, other) if each.first]
-        accounts = self.accounts if len(self.accounts) >= _MAX_FOUND else self.accounts | other.accounts
-        return FoundRecords(min(firsts, default=""), max(self.last, other.last), accounts)
-
-
-class Chunk(NamedTuple):
-    """The content of some lines of a usage file."""
-
-    lines: int
-    size: int
-    """Bytes."""
-    out_of_scope: int
-    """Number of records of other accounts or outside the period."""
-    found: FoundRecords
-    """The times and accounts of these records."""
-    buckets: dict[int, BucketKey]
-    sums: dict[int, BucketSums]
-    """By the numbers of ``buckets``."""
-    partitions: list[PackedPartition]
-    rejected: list[RejectedRecord]
-
-
 class _CachedCard(NamedTuple):
     """A rate card, and the conditions under which it applies."""
 
@@ -104,17 +68,37 @@ class _CachedCard(NamedTuple):
 class _CachedBucket(NamedTuple):
     """The numbers of a bucket and its account, and the conditions under which a plain usage belongs to it."""
 
-    start: datetime
-    end: datetime
+    start: str
+    """In UTC without Z, as ``end``."""
+    end: str
     max_input_tokens: int
     bucket: int
     account: int
+    origin: RequestAttributes
 
 
-_MAX_FOUND: Final = 1000
+_MAX_CACHED: Final = 65_536
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 _NO_CARD: Final = _CachedCard(_NEVER, _NEVER, -1, None)
-_NO_BUCKET: Final = _CachedBucket(_NEVER, _NEVER, -1, UNBILLED, UNBILLED)
+_NO_BUCKET: Final = _CachedBucket("", "", -1, UNBILLED, UNBILLED, RequestAttributes("", "", "", None, False))
+
+
+class _Cache:
+    """What one process knows from earlier lines. Most records repeat the attributes of an earlier one."""
+
+    def __init__(self, book: PriceBook) -> None:
+        self.lines = LineReader(book.conventions)
+        self.cards: dict[tuple[RequestAttributes, str | None], _CachedCard] = {}
+        """Saves looking up the price."""
+        self.buckets: dict[tuple[RequestAttributes, str | None, str, tuple[str, ...]], _CachedBucket] = {}
+        """Saves looking up the bucket, too. It holds for one date in UTC and one day of the zone."""
+        self.usual: dict[tuple[str, ...], _CachedBucket] = {}
+        """The same for lines that are not parsed in full, without making a record of them."""
+        self.numbers: dict[BucketKey, int] = {}
+
+    def is_full(self) -> bool:
+        """Return whether it must be emptied: a file with many made-up names must not fill the memory."""
+        return len(self.cards) + len(self.buckets) + len(self.usual) + len(self.numbers) > _MAX_CACHED
 
 
 class ChunkReader:
@@ -135,99 +119,115 @@ class ChunkReader:
         self.book, self.period, self.account = book, period, account
         self.dimensions, self.comparison = dimensions, comparison
         self.days = CalendarDays(period.zone if period else "UTC")
+        self._cache: _Cache | None = None
+        # Otherwise the price of a record depends on more than its attributes.
+        self._caches_cards = book.priced_model == "requested" and comparison is None
+
+    def read_block(self, block: bytes | list[bytes], first: int) -> Chunk:
+        """Read lines that follow one another from the line number ``first`` on."""
+        lines = split_lines(block) if isinstance(block, bytes) else block
+        return self.read(lines, range(first, first + len(lines)))
 
     def read(self, lines: list[bytes], numbers: Sequence[int]) -> Chunk:
         """Read some lines; ``numbers`` are theirs in the file, in rising order."""
-        partitions: list[list[PackedRow]] = [[] for _ in range(PARTITION_COUNT)]
-        buckets: dict[BucketKey, int] = {}
-        rejected: list[RejectedRecord] = []
-        # Two caches, because most records repeat the attributes of an earlier one. The first saves looking up the
-        # price. The second holds for one date in UTC and one day of the zone, and saves looking up the bucket, too.
-        cached_cards: dict[tuple[RequestAttributes, str | None], _CachedCard] = {}
-        cached_buckets: dict[tuple[RequestAttributes, str | None, str, tuple[str, ...]], _CachedBucket] = {}
-        account, caches_cards = self.account, self.book.priced_model == "requested" and self.comparison is None
-        dimensions = self.dimensions
-        start, end = (self.period.start, self.period.end) if self.period else (None, None)
-        out_of_scope, first_at, last_at, accounts = 0, "", "", set[str]()
-        for record in read_records(lines, numbers, conventions=self.book.conventions):
-            if type(record) is not Record:
-                unreadable = cast(RejectedRecord, record)
-                rejected.append(unreadable)
-                if unreadable.leaf is not None and unreadable.request_id is not None:
-                    _add_unbilled(partitions, unreadable.request_id, unreadable.line, unreadable.leaf)
-                continue
-            # Unpacking is faster than reading each field.
-            # fmt: off
-            (line, request_id, at, origin, input_tokens, text_input, cache_read, text_output, _,
-             served_tier, _, meters, estimated, region, mode, notes, leaf, at_text) = record
-            # fmt: on
-            if (account is not None and origin.account != account) or (start and end and not start <= at < end):
-                out_of_scope += 1
-                if not first_at or at_text < first_at:
-                    first_at = at_text
-                if at_text > last_at:
-                    last_at = at_text
-                if len(accounts) < _MAX_FOUND:
-                    accounts.add(origin.account)
-                _add_unbilled(partitions, request_id, line, leaf)
-                continue
-            split = () if dimensions is None else dimensions.values(record, lines[bisect_left(numbers, line)])
-            since, until, most, bucket, owner = cached_buckets.get(
-                (origin, served_tier, at_text[:10], split), _NO_BUCKET
-            )
-            is_usual = caches_cards and not (
-                meters or estimated or region or mode or notes or origin.region or origin.mode
-            )
-            extra: tuple[Any, ...] = ()
-            if not (is_usual and input_tokens <= most and since <= at < until):
-                # The usage is not plain, or the card or the day differs from the cached one.
-                priced = cached_cards.get((origin, served_tier), _NO_CARD) if is_usual else _NO_CARD
-                card = priced.card
-                if card is None or not (input_tokens <= priced.max_input_tokens and priced.start <= at < priced.end):
-                    try:
-                        charge = self.book.rate_record(record)
-                    except BillingError as error:
-                        names = error.code, str(error), None, origin.model, served_tier or origin.service_tier
-                        rejected.append(RejectedRecord(line, request_id, origin.account, at, *names))
-                        _add_unbilled(partitions, request_id, line, leaf)
-                        continue
-                    # What is billed may differ from what the usage states, such as by a price per request.
-                    card = charge.card
-                    billed = bill_quantities(card, charge.usage)
-                    text_input, cache_read, text_output = (billed.pop(name, 0) for name in BASIC_METERS)
-                    meters = tuple(billed.items())
-                    priced = self._cached_card(origin, at, served_tier, card) if is_usual else _NO_CARD
-                    if input_tokens <= priced.max_input_tokens:
-                        cached_cards[origin, served_tier] = priced
-                    if self.comparison is not None:
-                        compared = self.comparison.compare(record, charge, lines[bisect_left(numbers, line)])
-                        extra = self._extra(charge, origin.account, split, buckets, compared)
-                        split += compared.split
-                    elif notes is not None:
-                        extra = self._extra(charge, origin.account, split, buckets)
-                day = self.days.at(at)
-                bucket = _bucket(buckets, BucketKey(origin.account, card, estimated, day.value, split))
-                owner = stable_number(origin.account)
-                if input_tokens <= priced.max_input_tokens:
-                    cached_buckets[origin, served_tier, at_text[:10], split] = _CachedBucket(
-                        max(priced.start, day.start), min(priced.end, day.end), priced.max_input_tokens, bucket, owner
+        if self._cache is None or self._cache.is_full():
+            self._cache = _Cache(self.book)
+        rows, cache = ChunkRows(self._cache.numbers), self._cache
+        partitions, usual_buckets, match, parse = rows.partitions, cache.usual, cache.lines.match, cache.lines.parse
+        no_meters = ()
+        for number, line in zip(numbers, lines, strict=True):
+            usual = match(line)
+            if usual is not None:
+                # Unpacking is faster than reading each field.
+                key, request_id, at_text, input_tokens, cache_read, text_output, _, _, meters, usage = usual
+                start, end, most, bucket, owner, origin = usual_buckets.get(key, _NO_BUCKET)
+                if input_tokens <= most and start <= at_text < end and not meters:
+                    leaf = origin.hash_record(at_text, request_id, usage)
+                    digest = sha256(request_id.encode()).digest()
+                    # The fields of a RecordRow. marshal cannot pack a NamedTuple.
+                    quantities = input_tokens - cache_read, cache_read, text_output, no_meters
+                    partitions[digest[0]].append(
+                        (digest, request_id, number, leaf, bucket, owner, at_text, *quantities)
                     )
-            digest = sha256(request_id.encode()).digest()
-            # The fields of a RecordRow. marshal cannot pack a NamedTuple.
-            quantities = text_input, cache_read, text_output, meters
-            partitions[digest[0]].append((digest, request_id, line, leaf, bucket, owner, at_text, *quantities, *extra))
-        keys = {number: key for key, number in buckets.items()}
-        found = FoundRecords(first_at, last_at, frozenset(accounts))
-        size = sum(map(len, lines))
-        sums = sum_rows(chain.from_iterable(partitions))
-        return Chunk(len(lines), size, out_of_scope, found, keys, sums, pack_partitions(partitions), rejected)
+                    continue
+            record = parse(number, line, usual)
+            if record is None:
+                continue
+            if type(record) is not Record:
+                rows.add_rejected(cast(RejectedRecord, record))
+                continue
+            found = self._add_record(record, line, rows, cache)
+            if usual is not None and found is not None and self.dimensions is None:
+                usual_buckets[usual.key] = found
+        return rows.chunk(len(lines), sum(map(len, lines)))
+
+    def _add_record(self, record: Record, line: bytes, rows: ChunkRows, cache: _Cache) -> _CachedBucket | None:
+        """Add the row of any record. Return its bucket if the next one with these attributes may belong to it."""
+        # fmt: off
+        (number, request_id, at, origin, input_tokens, text_input, cache_read, text_output, _,
+         served_tier, _, meters, estimated, region, mode, notes, leaf, at_text) = record
+        # fmt: on
+        if (self.account is not None and origin.account != self.account) or (
+            self.period is not None and not self.period.contains(at)
+        ):
+            rows.add_out_of_scope(record)
+            return None
+        split = () if self.dimensions is None else self.dimensions.values(record, line)
+        is_usual = self._caches_cards and not (
+            meters or estimated or region or mode or notes or origin.region or origin.mode
+        )
+        found: _CachedBucket | None = None
+        known = cache.buckets.get((origin, served_tier, at_text[:10], split), _NO_BUCKET) if is_usual else _NO_BUCKET
+        extra: tuple[Any, ...] = ()
+        if input_tokens <= known.max_input_tokens and known.start <= at_text < known.end:
+            bucket, owner, found = known.bucket, known.account, known
+        else:
+            # The usage is not plain, or the card or the day differs from the cached one.
+            priced = cache.cards.get((origin, served_tier), _NO_CARD) if is_usual else _NO_CARD
+            card = priced.card
+            if card is None or not (input_tokens <= priced.max_input_tokens and priced.start <= at < priced.end):
+                try:
+                    charge = self.book.rate_record(record)
+                except BillingError as error:
+                    names = error.code, str(error), leaf, origin.model, served_tier or origin.service_tier
+                    rows.add_rejected(RejectedRecord(number, request_id, origin.account, at, *names))
+                    return None
+                # What is billed may differ from what the usage states, such as by a price per request.
+                card = charge.card
+                billed = bill_quantities(card, charge.usage)
+                text_input, cache_read, text_output = (billed.pop(name, 0) for name in BASIC_METERS)
+                meters = tuple(billed.items())
+                priced = self._cached_card(origin, at, served_tier, card) if is_usual else _NO_CARD
+                if input_tokens <= priced.max_input_tokens:
+                    cache.cards[origin, served_tier] = priced
+                if self.comparison is not None:
+                    compared = self.comparison.compare(record, charge, line)
+                    extra = self._extra(charge, origin.account, split, rows, compared)
+                    split += compared.split
+                elif notes is not None:
+                    extra = self._extra(charge, origin.account, split, rows)
+            day = self.days.at(at)
+            bucket = rows.number_bucket(BucketKey(origin.account, card, estimated, day.value, split))
+            owner = stable_number(origin.account)
+            if input_tokens <= priced.max_input_tokens:
+                start, end = max(priced.start, day.start), min(priced.end, day.end)
+                if self.period is not None:
+                    start, end = max(start, self.period.start), min(end, self.period.end)
+                found = _CachedBucket(_text(start), _text(end), priced.max_input_tokens, bucket, owner, origin)
+                cache.buckets[origin, served_tier, at_text[:10], split] = found
+        digest = sha256(request_id.encode()).digest()
+        quantities = text_input, cache_read, text_output, meters
+        rows.partitions[digest[0]].append(
+            (digest, request_id, number, leaf, bucket, owner, at_text, *quantities, *extra)
+        )
+        return found
 
     def _extra(
         self,
         charge: Charge,
         account: str,
         split: tuple[str, ...],
-        buckets: dict[BucketKey, int],
+        rows: ChunkRows,
         compared: ComparedCharges | None = None,
     ) -> tuple[Any, ...]:
         """Return the last fields of a row: parts of other models and books, what nothing is charged for, and notes."""
@@ -236,7 +236,7 @@ class ChunkReader:
         charges += compared.charges if compared else ()
         parts = tuple(
             (
-                _bucket(buckets, BucketKey(account, part.card, part.estimated, day, split + further, role)),
+                rows.number_bucket(BucketKey(account, part.card, part.estimated, day, split + further, role)),
                 tuple(
                     (name, quantity) for name, quantity in bill_quantities(part.card, part.usage).items() if quantity
                 ),
@@ -259,13 +259,10 @@ class ChunkReader:
         return _CachedCard(resolved.start, resolved.end or END_OF_TIME, resolved.fast_path_max_input, card)
 
 
-def _add_unbilled(partitions: list[list[PackedRow]], request_id: str, line: int, leaf: bytes) -> None:
-    key = sha256(request_id.encode()).digest()
-    partitions[key[0]].append((key, request_id, line, leaf, UNBILLED, UNBILLED, "", 0, 0, 0, ()))
-
-
-def _bucket(buckets: dict[BucketKey, int], key: BucketKey) -> int:
-    return buckets.get(key) or buckets.setdefault(key, bucket_number(key))
+def _text(instant: datetime) -> str:
+    """Return an instant in UTC without Z, with no zeros at its end: a time before it never sorts behind it."""
+    text = instant.replace(tzinfo=None).isoformat()
+    return text.rstrip("0") if "." in text else text
 
 
 def reading_workers(reader: ChunkReader, count: int) -> AbstractContextManager[Workers]:
@@ -275,15 +272,44 @@ def reading_workers(reader: ChunkReader, count: int) -> AbstractContextManager[W
 
 def read_chunks(lines: Iterable[bytes], reader: ChunkReader, workers: Workers) -> Iterator[Chunk]:
     """Yield the chunks of a file in order."""
-    return workers.run(_read_in_worker if workers.count else reader.read, _split_lines(lines))
+    return workers.run(_read_in_worker if workers.count else reader.read_block, _split(lines))
 
 
-def _split_lines(lines: Iterable[bytes]) -> Iterator[tuple[list[bytes], Sequence[int]]]:
-    """Yield (lines of a chunk, their numbers in the file)."""
-    remaining, first = iter(bounded_lines(lines)), 1
-    while part := list(islice(remaining, CHUNK_LINES)):
-        yield part, range(first, first + len(part))
-        first += len(part)
+def _split(lines: Iterable[bytes]) -> Iterator[tuple[bytes | list[bytes], int]]:
+    """Yield (lines of a chunk, number of the first in the file)."""
+    blocks = line_blocks(lines)
+    first = 1
+    if blocks is None:
+        remaining = iter(bounded_lines(lines))
+        while part := list(islice(remaining, CHUNK_LINES)):
+            yield part, first
+            first += len(part)
+        return
+    parts: list[bytes] = []
+    count = 0
+    for block, found in _split_blocks(blocks):
+        # A part of a long line has no end.
+        if parts and (count + found > CHUNK_LINES or not parts[-1].endswith(b"\n")):
+            yield b"".join(parts), first
+            first, count = first + count, 0
+            parts.clear()
+        parts.append(block)
+        count += found
+    if parts:
+        yield b"".join(parts), first
+
+
+def _split_blocks(blocks: Iterable[bytes]) -> Iterator[tuple[bytes, int]]:
+    """Yield (block, number of its lines), of at most a chunk."""
+    for block in blocks:
+        found = block.count(b"\n") + (not block.endswith(b"\n"))
+        if found <= CHUNK_LINES:
+            yield block, found
+            continue
+        lines = split_lines(block)
+        for start in range(0, found, CHUNK_LINES):
+            part = lines[start : start + CHUNK_LINES]
+            yield b"".join(part), len(part)
 
 
 _reader: ChunkReader | None = None
@@ -295,7 +321,7 @@ def _init_worker(reader: ChunkReader) -> None:
     _reader = reader
 
 
-def _read_in_worker(lines: list[bytes], numbers: Sequence[int]) -> Chunk:
+def _read_in_worker(block: bytes | list[bytes], first: int) -> Chunk:
     if _reader is None:
         raise RuntimeError("the worker process was not initialized by _init_worker")
-    return _reader.read(lines, numbers)
+    return _reader.read_block(block, first)
