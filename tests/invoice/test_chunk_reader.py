@@ -31,6 +31,7 @@ from profiles import examples
 
 PERIOD = Period.parse("2026-10", "Asia/Shanghai")
 WITHIN_A_DAY = Period(datetime(2026, 10, 12, 10, tzinfo=UTC), datetime(2026, 10, 12, 14, tzinfo=UTC), "UTC")
+ABROAD = Period(datetime.fromisoformat("2026-10-12T20:00+08:00"), datetime.fromisoformat("2026-10-13T00:00+08:00"))
 BY_SERVED = loaded(text().replace("version: 1\n", "version: 1\npriced_model: served\n"))
 WITH_FRACTION = loaded(text().replace("12T12:00:00Z", "12T12:00:00.5Z"))
 
@@ -136,7 +137,7 @@ def files(draw: DrawFn) -> list[dict[str, Any]]:
 @given(
     files(),
     st.sampled_from([BOOK, WITH_FRACTION, BY_SERVED]),
-    st.sampled_from([PERIOD, WITHIN_A_DAY, None]),
+    st.sampled_from([PERIOD, WITHIN_A_DAY, ABROAD, None]),
     st.sampled_from([None, None, "acct_1"]),
     st.integers(0, 3).map(lambda number: number == 0),
 )
@@ -229,6 +230,7 @@ def test_a_known_price_ends_at_its_time(boundary: datetime, digits: str) -> None
     lines = written(record(n, at=at, usage=body()) for n, at in enumerate(order)).splitlines()
     compare(lines, WITH_FRACTION)
     compare(lines, BOOK, WITHIN_A_DAY)
+    compare(lines, BOOK, ABROAD)
 
 
 def test_known_lines_are_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,6 +254,18 @@ def test_the_cache_of_a_reader_is_bounded(monkeypatch: pytest.MonkeyPatch) -> No
     assert len(first.buckets) == 9
     assert joined(first) == joined(second)
     assert first.buckets == second.buckets
+
+
+def test_accounts_that_were_found_are_surely_all_below_a_thousand() -> None:
+    """A chunk says that an account has no record only if it has less than a thousand others."""
+    for accounts, surely in ((999, True), (1000, False), (1001, False)):
+        lines = written(
+            record(2, request_id=f"r{n}", account=f"a{n}", at="2026-11-05T00:00:00Z") for n in range(accounts)
+        )
+        found = ChunkReader(BOOK, PERIOD, None).read(lines.splitlines(), range(accounts)).found
+        assert found.is_without("other") is surely
+        assert not found.is_without("a7")
+        assert not found.is_without(f"a{accounts - 1}")
 
 
 @settings(max_examples=examples(200), deadline=None)

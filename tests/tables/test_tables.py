@@ -7,7 +7,7 @@ import csv
 import gzip
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -276,6 +276,38 @@ def test_columns_that_are_not_read_are_named() -> None:
     notes: list[str] = []
     read(table([*HEAD, "input_tokens", "colour", "tags"], [*ROW, 5, "red", "x"]), note=notes.append)
     assert notes == ["columns without an effect on the price: colour"]
+
+
+class Unbuffered:
+    """A source of bytes that has no ``read1``."""
+
+    def __init__(self, content: bytes) -> None:
+        self._file = io.BytesIO(content)
+
+    def peek(self, size: int) -> bytes:
+        """Return the first bytes."""
+        return self._file.getvalue()[:size]
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._file)
+
+
+def test_a_source_may_have_lines_only() -> None:
+    """Lines are read from a source that cannot read blocks."""
+    content = b"".join(json.dumps({"request_id": f"r{n}"}).encode() + b"\n" for n in range(3))
+    assert b"".join(usage_lines(Unbuffered(content))) == content  # type: ignore[arg-type]  # not quite a file
+
+
+@pytest.mark.parametrize("taken", range(5))
+def test_blocks_begin_after_the_lines_that_were_read(tmp_path: Path, taken: int) -> None:
+    """The lines that are left of opened usage are the same line by line and in blocks, also of a block in use."""
+    lines = [json.dumps({"request_id": f"r{n}"}).encode() + b"\n" for n in range(4)]
+    for name, part in (("a.jsonl", lines[:3]), ("b.jsonl", lines[3:])):
+        (tmp_path / name).write_bytes(b"".join(part))
+    for read_rest in (lambda usage: usage.blocks(), iter):
+        with open_usage(str(tmp_path)) as usage:
+            assert [next(usage) for _ in range(min(taken, 4))] == lines[:taken]
+            assert b"".join(read_rest(usage)) == b"".join(lines[taken:])
 
 
 def test_folders_and_patterns_are_read_in_the_order_of_names(tmp_path: Path) -> None:

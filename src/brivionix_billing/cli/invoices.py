@@ -237,7 +237,7 @@ def _no_usage(args: Namespace, period: Period, usage: AggregatedUsage) -> Billin
     near: tuple[str, frozenset[str]] | None = None
     if found.first:
         advice = found_days(found)
-        if account is not None and account not in found.accounts:
+        if account is not None and found.is_without(account):
             advice, near = f"no record of the usage names it; {advice}", (account, found.accounts)
     message = f"{args.period} ({period}): no billable record of {whose}; {advice}"
     return BillingError("no_usage", message, near=near)

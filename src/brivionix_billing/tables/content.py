@@ -88,7 +88,8 @@ def usage_blocks(source: IO[bytes], options: TableOptions | None = None) -> Iter
     encoding = next((name for bom, name in _BOMS if head.startswith(bom)), None)
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
     if encoding in (None, "utf-8-sig") and start in (b"{", b"") and _is_json_lines(head):
-        yield from _read_rows(bounded_lines(reader), options) if options.changes_rows else line_blocks(reader) or ()
+        blocks = None if options.changes_rows else line_blocks(reader)
+        yield from _with_options(bounded_lines(reader), options) if blocks is None else blocks
         return
     if encoding is None:
         encoding = _guess_encoding(head, options.note)

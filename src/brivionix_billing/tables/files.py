@@ -8,7 +8,6 @@ import sys
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import IO, Final
 
@@ -57,7 +56,9 @@ class UsageLines(Iterator[bytes]):
 
     def __init__(self, blocks: Generator[bytes, None, None], files: Sequence[str], options: TableOptions) -> None:
         self._blocks, self.files, self.options = blocks, files, options
-        self._lines = chain.from_iterable(map(split_lines, blocks))
+        self._begun: Iterator[bytes] = iter(())
+        """The lines that are left of the block that was begun."""
+        self._lines = self._read_lines()
 
     def __iter__(self) -> Iterator[bytes]:
         return self._lines  # it is faster by itself
@@ -65,9 +66,16 @@ class UsageLines(Iterator[bytes]):
     def __next__(self) -> bytes:
         return next(self._lines)
 
+    def _read_lines(self) -> Iterator[bytes]:
+        for block in self._blocks:
+            self._begun = iter(split_lines(block))
+            yield from self._begun
+
     def blocks(self) -> Iterator[bytes]:
-        """Return the lines, one or more at a time, without those of the blocks that were begun."""
-        return self._blocks
+        """Yield the lines that are left, one or more at a time."""
+        if begun := b"".join(self._begun):
+            yield begun
+        yield from self._blocks
 
     def close(self) -> None:
         """Close the file that is being read."""

@@ -60,7 +60,7 @@ _RESPONSE_KEYS: Final = frozenset({*_TEXTS, "object", "model", "service_tier", "
 _SERVED: Final = ((*_USAGE, "service_tier"), (*_USAGE, "model"))
 _Path = tuple[str, ...]
 _DATE: Final = ("at", "date")
-"""Stands for the date of the time."""
+"""A place for the date within ``at``, which is a group of its own."""
 _tuple_new = tuple.__new__
 
 
@@ -87,7 +87,8 @@ class UsualLine(NamedTuple):
     def record(self, number: int, origins: Origins) -> Record:
         """Return the record. Raises ``ValueError`` if the date does not exist, and ``invalid_record`` for a name."""
         key, request_id, at, input_tokens, cached, output, reasoning, served_model, meters, usage = self
-        origin = origins.intern_texts(key[:4])
+        account, group, model, tier, served_tier, _ = key
+        origin = origins.intern_texts((account, group, model, tier))
         return _tuple_new(
             Record,
             (
@@ -100,7 +101,7 @@ class UsualLine(NamedTuple):
                 cached,
                 output,
                 reasoning,
-                key[4] or None,
+                served_tier or None,
                 served_model or None,
                 meters,
                 False,

@@ -23,7 +23,11 @@ class FoundRecords(NamedTuple):
     """The earliest time in UTC, without Z; empty if there is no record."""
     last: str = ""
     accounts: frozenset[str] = frozenset()
-    """The first accounts, at most a thousand."""
+    """The accounts, or some of them if they are a thousand or more."""
+
+    def is_without(self, account: str) -> bool:
+        """Return whether there is surely no record of an account."""
+        return account not in self.accounts and len(self.accounts) < _MAX_FOUND
 
     def join(self, other: FoundRecords) -> FoundRecords:
         """Return both together."""

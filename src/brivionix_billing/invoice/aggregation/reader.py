@@ -102,7 +102,7 @@ class _Cache:
 
 
 class ChunkReader:
-    """Reads chunks for a price book, a period and an account.
+    """Reads chunks for a price book, a period and an account. A reader serves one aggregation.
 
     A period of ``None`` is all time, with days of UTC; an account of ``None`` is all accounts. Usage is split by the
     ``dimensions``. Raises ``invalid_period`` if the time zone of the period is unknown.
@@ -140,8 +140,9 @@ class ChunkReader:
             if usual is not None:
                 # Unpacking is faster than reading each field.
                 key, request_id, at_text, input_tokens, cache_read, text_output, _, _, meters, usage = usual
-                start, end, most, bucket, owner, origin = usual_buckets.get(key, _NO_BUCKET)
-                if input_tokens <= most and start <= at_text < end and not meters:
+                start, end, max_input_tokens, bucket, owner, origin = usual_buckets.get(key, _NO_BUCKET)
+                # A known bucket is one of the account that is read, and its bounds are within the period.
+                if input_tokens <= max_input_tokens and start <= at_text < end and not meters:
                     leaf = origin.hash_record(at_text, request_id, usage)
                     digest = sha256(request_id.encode()).digest()
                     # The fields of a RecordRow. marshal cannot pack a NamedTuple.
@@ -213,7 +214,9 @@ class ChunkReader:
                 start, end = max(priced.start, day.start), min(priced.end, day.end)
                 if self.period is not None:
                     start, end = max(start, self.period.start), min(end, self.period.end)
-                found = _CachedBucket(_text(start), _text(end), priced.max_input_tokens, bucket, owner, origin)
+                found = _CachedBucket(
+                    _comparable_text(start), _comparable_text(end), priced.max_input_tokens, bucket, owner, origin
+                )
                 cache.buckets[origin, served_tier, at_text[:10], split] = found
         digest = sha256(request_id.encode()).digest()
         quantities = text_input, cache_read, text_output, meters
@@ -259,9 +262,12 @@ class ChunkReader:
         return _CachedCard(resolved.start, resolved.end or END_OF_TIME, resolved.fast_path_max_input, card)
 
 
-def _text(instant: datetime) -> str:
-    """Return an instant in UTC without Z, with no zeros at its end: a time before it never sorts behind it."""
-    text = instant.replace(tzinfo=None).isoformat()
+def _comparable_text(instant: datetime) -> str:
+    """Return an instant in UTC without Z, with no zeros at its end: a time before it never sorts behind it.
+
+    With such zeros, ``00:00.5`` would sort before ``00:00.500000``, and be priced like the times before it.
+    """
+    text = instant.astimezone(UTC).replace(tzinfo=None).isoformat()
     return text.rstrip("0") if "." in text else text
 
 
