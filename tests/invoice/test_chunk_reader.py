@@ -57,7 +57,7 @@ class Content(NamedTuple):
     size: int
 
 
-def joined(*chunks: Chunk) -> Content:
+def join_chunks(*chunks: Chunk) -> Content:
     """Return the content of some chunks."""
     rows = sorted(
         row for chunk in chunks for _, packed in chunk.partitions for row in marshal.loads(packed)
@@ -169,7 +169,7 @@ def compare(
         first = reader.read(content, numbers)
         second = reader.read(content, numbers)
         third = ChunkReader(book, period, account, dimensions).read(content, numbers)
-    assert joined(first) == joined(second) == joined(third) == joined(*alone)
+    assert join_chunks(first) == join_chunks(second) == join_chunks(third) == join_chunks(*alone)
     assert first.buckets == third.buckets == buckets
     assert first.found == third.found
     assert second.buckets == {}
@@ -252,7 +252,7 @@ def test_the_cache_of_a_reader_is_bounded(monkeypatch: pytest.MonkeyPatch) -> No
     first = reader.read(lines, range(9))
     second = reader.read(lines, range(9))
     assert len(first.buckets) == 9
-    assert joined(first) == joined(second)
+    assert join_chunks(first) == join_chunks(second)
     assert first.buckets == second.buckets
 
 
@@ -290,5 +290,5 @@ def test_chunks_have_the_lines_of_the_file(
         chunks = list(read_chunks(io.BytesIO(file), ChunkReader(BOOK, PERIOD, None), Workers()))
     assert [chunk.lines for chunk in chunks if chunk.lines > size] == []
     assert sum(chunk.lines for chunk in chunks) == whole.lines
-    assert joined(*chunks) == joined(whole)
+    assert join_chunks(*chunks) == join_chunks(whole)
     assert whole.size == len(file)
