@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger.database.store import TABLE_MAPPINGS, Row, Store
 from brivionix_billing.ledger.ids import require_id
 from brivionix_billing.ledger.limits import CountedRequest, CounterRow, LimitRow, change_counters
-from brivionix_billing.ledger.member_rows import MemberRows
+from brivionix_billing.ledger.member_rows import MemberQueries, MemberRows
 from brivionix_billing.ledger.plans import SubscriptionRow
 from brivionix_billing.ledger.projections import (
     AccountRow,
@@ -125,16 +126,11 @@ class AccountRows:
     def limits(self) -> MemberRows[LimitRow]:
         """Active limits by window. An account without any costs no statement."""
         if self._limits is None:
-            self._limits = MemberRows(self.row.limits is not None, self._fetch_limits, self._fetch_limits_of)
+            sql = self.store.sql
+            queries = MemberQueries(sql.active_limits, sql.shared_limits, sql.member_limits)
+            fetch = partial(self.store.fetch_all, LimitRow)
+            self._limits = MemberRows(self.row.limits is not None, fetch, self.id, queries)
         return self._limits
-
-    def _fetch_limits(self) -> list[LimitRow]:
-        return self.store.fetch_all(LimitRow, self.store.sql.active_limits, self.id)
-
-    def _fetch_limits_of(self, member: str | None) -> list[LimitRow]:
-        if member is None:
-            return self.store.fetch_all(LimitRow, self.store.sql.shared_limits, self.id)
-        return self.store.fetch_all(LimitRow, self.store.sql.member_limits, self.id, self.id, member)
 
     def counters(self, limit: LimitRow, first: str, last: str) -> list[CounterRow]:
         """Return the counters of a limit that start from ``first`` to ``last``, sorted."""
@@ -179,18 +175,11 @@ class AccountRows:
     def signal_settings(self) -> MemberRows[SignalSettingRow]:
         """Active settings that raise signals. An account without any costs no statement."""
         if self._signal_settings is None:
-            self._signal_settings = MemberRows(
-                self.row.signals is not None, self._fetch_settings, self._fetch_settings_of
-            )
+            sql = self.store.sql
+            queries = MemberQueries(sql.signal_settings, sql.shared_settings, sql.member_settings)
+            fetch = partial(self.store.fetch_all, SignalSettingRow)
+            self._signal_settings = MemberRows(self.row.signals is not None, fetch, self.id, queries)
         return self._signal_settings
-
-    def _fetch_settings(self) -> list[SignalSettingRow]:
-        return self.store.fetch_all(SignalSettingRow, self.store.sql.signal_settings, self.id)
-
-    def _fetch_settings_of(self, member: str | None) -> list[SignalSettingRow]:
-        if member is None:
-            return self.store.fetch_all(SignalSettingRow, self.store.sql.shared_settings, self.id)
-        return self.store.fetch_all(SignalSettingRow, self.store.sql.member_settings, self.id, self.id, member)
 
     def limit_use(self, member: str | None, name: str) -> LimitUse | None:
         """Return the use of a limit that counts the requests of a member, by its name.

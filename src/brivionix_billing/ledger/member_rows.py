@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from operator import attrgetter
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from brivionix_billing.ledger.limits import LimitRow
 from brivionix_billing.ledger.signals import SignalSettingRow
 
-__all__ = ["MemberRows"]
+__all__ = ["MemberQueries", "MemberRows"]
 
 R = TypeVar("R", LimitRow, SignalSettingRow)
 _name: Final = attrgetter("name")
+
+
+class MemberQueries(NamedTuple):
+    """The queries of one class of rows."""
+
+    all: str
+    """Needs the account, as ``shared``."""
+    shared: str
+    of_member: str
+    """Needs the account twice, and the member."""
 
 
 class MemberRows(Generic[R]):
@@ -22,12 +32,16 @@ class MemberRows(Generic[R]):
     ones, which concern no member in particular.
     """
 
-    __slots__ = ("_fetch_all", "_fetch_of", "_has_all", "_members", "_rows")
+    __slots__ = ("_account", "_fetch", "_has_all", "_members", "_queries", "_rows")
 
-    def __init__(self, has: bool, fetch_all: Callable[[], list[R]], fetch_of: Callable[[str | None], list[R]]) -> None:
-        """``has``: whether there are any rows; if not, none is fetched."""
-        self._fetch_all: Callable[[], list[R]] = fetch_all
-        self._fetch_of: Callable[[str | None], list[R]] = fetch_of
+    def __init__(self, has: bool, fetch: Callable[..., list[R]], account: str, queries: MemberQueries) -> None:
+        """``has``: whether there are any rows; if not, none is fetched. ``fetch`` gets a query and its values.
+
+        Nothing here refers to what has these rows: a circle of objects would live on after an operation, and with it
+        the cursor of the driver, until the garbage collector finds it.
+        """
+        self._fetch: Callable[..., list[R]] = fetch
+        self._account, self._queries = account, queries
         self._has_all = not has
         self._members: set[str | None] = set()
         self._rows: dict[str, R] = {}
@@ -35,7 +49,7 @@ class MemberRows(Generic[R]):
     def all(self) -> list[R]:
         """Return all active rows, sorted by name."""
         if not self._has_all:
-            self._keep(self._fetch_all())
+            self._keep(self._fetch(self._queries.all, self._account))
             self._has_all = True
         return self._active()
 
@@ -45,6 +59,11 @@ class MemberRows(Generic[R]):
             self._keep(self._fetch_of(member))
             self._members.add(member)
         return [row for row in self._active() if row.member in (None, member)]
+
+    def _fetch_of(self, member: str | None) -> list[R]:
+        if member is None:
+            return self._fetch(self._queries.shared, self._account)
+        return self._fetch(self._queries.of_member, self._account, self._account, member)
 
     def add(self, row: R) -> bool:
         """Add a row, unless it is one of these rows. Returns whether it was added."""
