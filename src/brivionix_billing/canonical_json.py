@@ -8,12 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Final
 
 from brivionix_billing.errors import BillingError, safe_repr
 
-__all__ = ["canonical_json", "canonical_json_envelope", "json_digest", "loads_strict", "sha256"]
+__all__ = ["canonical_json", "is_plain_json", "json_digest", "loads_strict", "sha256"]
 
 _MAX_SAFE_INTEGER: Final = 2**53
 _MAX_DEPTH: Final = 64
@@ -32,19 +32,7 @@ def canonical_json(value: Any) -> bytes:
     >>> canonical_json({"b": 1, "a": [1.0, "x"]})
     b'{"a":[1,"x"],"b":1}'
     """
-    return _encode_trusted(value) if _needs_no_checks(value, 0) else _encode_checked(value, 0).encode()
-
-
-def canonical_json_envelope(value: Mapping[str, Any], member: str) -> bytes:
-    """Return the canonical JSON text of a trusted envelope around one unchecked member.
-
-    The caller guarantees that all other members have only ASCII keys, valid Unicode and small integers.
-    """
-    return _encode_trusted(value) if _needs_no_checks(value[member], 1) else _encode_checked(value, 0).encode()
-
-
-def _encode_trusted(value: Any) -> bytes:
-    return _encode(value).encode()
+    return (_encode(value) if is_plain_json(value) else _encode_checked(value, 0)).encode()
 
 
 def sha256(data: bytes) -> bytes:
@@ -57,10 +45,11 @@ def json_digest(value: Any) -> str:
     return "sha256:" + sha256(canonical_json(value)).hex()
 
 
-def _needs_no_checks(value: Any, depth: int) -> bool:
-    """Return whether the encoder of json writes the canonical text.
+def is_plain_json(value: Any, depth: int = 0) -> bool:
+    """Return whether any encoder that sorts keys and writes no spaces writes the canonical text.
 
-    It does for ASCII keys, small integers and valid Unicode without floats.
+    It does for ASCII keys, small integers and valid Unicode without floats. ``depth``: the levels around the value.
+    Raises ``invalid_document`` as :func:`canonical_json`.
     """
     kind = type(value)
     if kind is dict:
@@ -82,7 +71,7 @@ def _needs_no_checks(value: Any, depth: int) -> bool:
             if not -_MAX_SAFE_INTEGER < item < _MAX_SAFE_INTEGER:
                 _check_safe_integer(item)
         elif kind is dict or kind is list or kind is tuple:
-            if not _needs_no_checks(item, depth + 1):
+            if not is_plain_json(item, depth + 1):
                 return False
         elif kind is not bool and item is not None:
             return False

@@ -29,9 +29,21 @@ __all__ = [
     "containing_arguments",
     "counts",
     "instants",
+    "json_texts",
+    "json_values",
     "render",
 ]
 
+json_texts: Final = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+_json_integers: Final = st.integers(-(2**53) + 1, 2**53 - 1)
+# RFC 8785 writes a double between 2^53 and 10^21 as a whole number, which is parsed as an int.
+_json_floats: Final = st.floats(allow_nan=False, allow_infinity=False).filter(lambda f: not 2**53 <= abs(f) < 1e21)
+_json_leaves: Final = st.none() | st.booleans() | _json_integers | _json_floats | json_texts
+json_values: st.SearchStrategy[Any] = _json_leaves
+for _ in range(3):  # at most three levels
+    json_values = (
+        _json_leaves | st.lists(json_values, max_size=4) | st.dictionaries(json_texts, json_values, max_size=4)
+    )
 Data = dict[str, Any]
 TIERS: Final = ("standard", "batch", "flex", "priority")
 METERS: Final = tuple(meter.name for meter in TOKEN_METERS if meter.name != "input")

@@ -10,6 +10,7 @@ from brivionix_billing.errors import missing_extra
 
 try:
     import alembic as _alembic  # noqa: F401  # fail here, with the name of the extra
+    import msgspec as _msgspec  # noqa: F401
     import sqlalchemy as _sqlalchemy  # noqa: F401
 except ImportError as error:  # pragma: no cover  # the tests have the extra
     raise missing_extra(f"{error.name} is not installed; the ledger", "ledger") from None

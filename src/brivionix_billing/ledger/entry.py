@@ -15,11 +15,12 @@ from decimal import Decimal
 from hashlib import sha256
 from typing import Any, Final
 
-from brivionix_billing.canonical_json import canonical_json, canonical_json_envelope
+from brivionix_billing.canonical_json import canonical_json
 from brivionix_billing.decimals import format_plain
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger.archived_entries import archive_of, entry_archived_error
 from brivionix_billing.ledger.database.store import JournalRow
+from brivionix_billing.ledger.journal_text import envelope_text
 from brivionix_billing.ledger.lot_changes import MONEY_POSTINGS, LotChange, lot_change
 from brivionix_billing.ledger.projections import (
     PAYBACK_KINDS,
@@ -285,7 +286,7 @@ def make_entry(id: str, account: AccountRow, draft: EntryDraft, booked: str) -> 
         account.head,
         draft.purchases,
     )
-    text = canonical_json_envelope(body, "content")  # only the content comes from the caller
+    text = envelope_text(body, "content")  # only the content comes from the caller
     hash = sha256(text).hexdigest()
     effective = parse_timestamp(at)
     return (

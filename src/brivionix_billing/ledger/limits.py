@@ -5,13 +5,12 @@ Amounts of every unit have 18 decimal places, so that one column has them all: 2
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple
 
-from brivionix_billing.canonical_json import canonical_json_envelope
+from brivionix_billing.ledger.journal_text import envelope_text, read_column
 from brivionix_billing.ledger.timestamps import parse_timestamp
 from brivionix_billing.ledger.units import units_from_column, units_to_text
 from brivionix_billing.ledger.windows import Window, parse_window
@@ -95,16 +94,17 @@ class CountedRequest(NamedTuple):
     @classmethod
     def from_column(cls, text: str) -> CountedRequest:
         """Read the column ``counted`` of a hold."""
-        return cls.from_dict(json.loads(text))
+        return read_column(text, cls.from_dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the key ``counted`` of a hold's result."""
         tokens = {} if self.tokens is None else {"tokens": units_to_text(self.tokens)}
         return {"limits": list(self.limits), "credits": units_to_text(self.credits), **tokens}
 
-    def as_column(self) -> str:
-        """Return the column ``counted`` of a hold."""
-        return canonical_json_envelope(self.as_dict(), "limits").decode()
+    @staticmethod
+    def to_column(value: Mapping[str, Any]) -> str:
+        """Return the key ``counted`` of a hold's result as the column of the hold."""
+        return envelope_text(value, "limits").decode()
 
     @property
     def amounts(self) -> dict[str, int]:

@@ -6,7 +6,6 @@ can be replayed without a price book and without a calendar.
 
 from __future__ import annotations
 
-import json
 from calendar import monthrange
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any, Final, NamedTuple
 from brivionix_billing.canonical_json import canonical_json
 from brivionix_billing.decimals import Rounding, round_quotient
 from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.ledger.journal_text import read_column
 from brivionix_billing.ledger.projections import AccountRow, LotRow, OrderRow, apply_restricted
 from brivionix_billing.ledger.restrictions import DEFAULT_PRIORITY
 from brivionix_billing.ledger.timestamps import format_timestamp, parse_timestamp
@@ -77,7 +77,10 @@ class PlanTerms(NamedTuple):
 @lru_cache(maxsize=1024)
 def read_terms(text: str) -> PlanTerms:
     """Read terms from their column."""
-    value = json.loads(text)
+    return read_column(text, _read_terms)
+
+
+def _read_terms(value: Mapping[str, Any]) -> PlanTerms:
     return PlanTerms(
         value["plan"],
         units_from_column(value["credits"]),
@@ -135,8 +138,7 @@ class SubscriptionRow:
     @property
     def lots(self) -> list[str]:
         """Ids of the lots of the allowance."""
-        ids: list[str] = json.loads(self.lots_text)
-        return ids
+        return read_column(self.lots_text, list)
 
     def set_lots(self, ids: list[str]) -> None:
         """Replace the lots of the allowance."""

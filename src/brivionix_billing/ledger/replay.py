@@ -104,7 +104,7 @@ class AccountReplay:
                 self.holds[entry.id].scope = RequestScope.from_dict(result["scope"]).as_column()
             if "counted" in result:
                 counted = CountedRequest.from_dict(result["counted"])
-                self.holds[entry.id].counted = counted.as_column()
+                self.holds[entry.id].counted = counted.to_column(counted.as_dict())
                 self.limits.count(counted.limits, booked, counted.amounts)
             self.holds[entry.id].member = self.members.of_request(content, result, self.tokens)
         elif entry.kind in _RESOLUTION_STATES:

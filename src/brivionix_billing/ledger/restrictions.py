@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from brivionix_billing.canonical_json import canonical_json
 from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.ledger.journal_text import read_column
 from brivionix_billing.pricebook.lot_order import require_priority
 from brivionix_billing.pricebook.patterns import matcher
 from brivionix_billing.rating import Charge
@@ -80,7 +80,7 @@ class Restriction:
     @classmethod
     def from_column(cls, text: str) -> Restriction:
         """Read the column of a lot."""
-        return cls.from_dict(json.loads(text))
+        return read_column(text, cls.from_dict)
 
 
 def _require_names(kind: str, names: Iterable[str]) -> tuple[str, ...]:
@@ -145,7 +145,7 @@ class RequestScope(NamedTuple):
     @classmethod
     def from_column(cls, text: str | None) -> RequestScope:
         """Read the column of a hold. A hold without one was admitted before its account had restricted lots."""
-        return _NO_SCOPE if text is None else cls.from_dict(json.loads(text))
+        return _NO_SCOPE if text is None else read_column(text, cls.from_dict)
 
     @property
     def label(self) -> str:

@@ -7,13 +7,13 @@ outbox is derived from the journal.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, NamedTuple, get_args
 
 from brivionix_billing.canonical_json import canonical_json
+from brivionix_billing.ledger.journal_text import read_column
 from brivionix_billing.ledger.projections import AccountRow
 from brivionix_billing.ledger.timestamps import format_timestamp, parse_timestamp
 from brivionix_billing.ledger.units import units_from_column, units_to_text
@@ -342,5 +342,4 @@ class SignalState:
 
 def read_content(text: str) -> dict[str, Any]:
     """Return the figures of a signal."""
-    content: dict[str, Any] = json.loads(text)
-    return content
+    return read_column(text, dict)

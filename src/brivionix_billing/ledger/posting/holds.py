@@ -22,7 +22,8 @@ from brivionix_billing.ledger.timestamps import expiry_timestamp, format_timesta
 from brivionix_billing.ledger.units import units_to_text
 from brivionix_billing.rating import Charge
 from brivionix_billing.times import format_instant
-from brivionix_billing.usage import Conventions, Usage, billable_body
+from brivionix_billing.usage import Conventions, Usage
+from brivionix_billing.usage.extraction import billable_body
 
 __all__ = [
     "DEFAULT_HOLD_TTL",
@@ -125,7 +126,8 @@ def hold(
     draft.result["expires"] = expires
     row = HoldRow(id, account.id, token_id, credits, account.booked_at, expires, "open", None)
     if counted is not None:
-        draft.result["counted"], row.counted = counted.as_dict(), counted.as_column()
+        draft.result["counted"] = counted.as_dict()
+        row.counted = counted.to_column(draft.result["counted"])
     if account.row.restricted or plan is not None:
         draft.result["scope"], row.scope = scope.as_dict(), scope.as_column()
     if member is not None:

@@ -225,7 +225,7 @@ def count_hold(
     for limit, start in applied:
         if amounts[limit.unit]:
             account.change_counter(limit, start, amounts[limit.unit])
-    return counted._replace(limits=tuple(limit.id for limit, _ in applied))
+    return CountedRequest(tuple([limit.id for limit, _ in applied]), counted.credits, tokens)
 
 
 def _part(amount: int, share: int) -> int:

@@ -6,7 +6,6 @@ the payment, to which its money can be refunded. Cash and revenue do not change.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -15,6 +14,7 @@ from brivionix_billing.decimals import Rounding, round_quotient
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger.entry import Entry
 from brivionix_billing.ledger.errors import ShortfallError
+from brivionix_billing.ledger.journal_text import read_column
 from brivionix_billing.ledger.locked_account import EntryDraft, LockedAccount
 from brivionix_billing.ledger.lot_order import sort_for_consumption
 from brivionix_billing.ledger.posting.accounts import require_not_frozen
@@ -73,7 +73,7 @@ def _move(account: LockedAccount, draft: EntryDraft, lot: LotRow, part: int) -> 
     terms = {name: getattr(lot, name) for name in _KEPT}
     terms |= {"from": lot.id, "origin": lot.origin or lot.id, "credits": units_to_text(part)}
     if lot.restriction is not None:
-        terms["only"] = json.loads(lot.restriction)
+        terms["only"] = read_column(lot.restriction, dict)
     if lot.currency is not None:
         terms["paid"] = units_to_text(money)
         tax = move_tax(account, lot)
