@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from brivionix_billing import BillingError
 from brivionix_billing.ledger import Entry, Ledger, LedgerThreadPool
-from brivionix_billing.ledger.database.engine import keep_writer, take_writer
+from brivionix_billing.ledger.database.engine import idle_writers, keep_writer, take_writer
 from crash_scenario import Killer
 from ledger_kit import body, charge, later, opened, refused, schema, tables, with_credits
 from profiles import examples
@@ -149,9 +149,10 @@ def test_operations_that_wait_are_committed_together(tmp_path: Path) -> None:
     statements: list[str] = []
     with opened(f"sqlite:///{tmp_path / 'ledger.db'}") as ledger:
         prepared(ledger)
-        writer = take_writer(ledger.engine)
+        idle = idle_writers(ledger.engine)
+        writer = take_writer(ledger.engine, idle)
         writer.dbapi_connection.set_trace_callback(statements.append)  # type: ignore[union-attr]  # a connection of sqlite3
-        keep_writer(ledger.engine, writer)
+        keep_writer(idle, writer)
         outcomes = run_waiting(*(hold(ledger, f"r{n}", "1000" if n == 2 else "1") for n in range(5)))
         assert [isinstance(each, Entry) for each in outcomes] == [True, True, False, True, True]
         assert outcomes[2].code == "insufficient_credits"

@@ -374,7 +374,7 @@ def test_a_hold_reads_no_limits_of_other_members(ledger: Ledger) -> None:
     """The query of the limits of a member searches an index by account and member, also in SQLite."""
     plan = ledger.engine.raw_connection()
     cursor = plan.cursor()
-    cursor.execute(f"EXPLAIN QUERY PLAN {ledger.statements.member_limits}", ("acct", "acct", "ann"))
+    cursor.execute(f"EXPLAIN QUERY PLAN {ledger.statements.active_limits.of_member}", ("acct", "acct", "ann"))
     searches = [row[3] for row in cursor.fetchall() if "SEARCH" in row[3]]
     plan.close()
     assert len(searches) == 2

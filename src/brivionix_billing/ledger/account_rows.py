@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 from brivionix_billing.errors import BillingError, safe_repr
-from brivionix_billing.ledger.database.store import TABLE_MAPPINGS, Row, Store
+from brivionix_billing.ledger.database.store import Row, Store
 from brivionix_billing.ledger.ids import require_id
 from brivionix_billing.ledger.limits import CountedRequest, CounterRow, LimitRow, change_counters
-from brivionix_billing.ledger.member_rows import MemberQueries, MemberRows
+from brivionix_billing.ledger.member_rows import MemberRows
 from brivionix_billing.ledger.plans import SubscriptionRow
 from brivionix_billing.ledger.projections import (
     AccountRow,
@@ -31,19 +30,21 @@ class AccountRows:
     """The rows of an account that an operation reads and changes. Each row exists once in memory."""
 
     __slots__ = (
-        *("_changed_rows", "_counters", "_holds", "_limits", "_lots", "_new_rows"),
-        *("_signal_settings", "_subscription", "booked_at", "order", "row", "store"),
+        *("_changed_rows", "_counters", "_holds", "_limits", "_lots", "_members", "_new_rows"),
+        *("_signal_settings", "_subscription", "_tokens", "booked_at", "order", "row", "store"),
     )
 
     def __init__(self, store: Store, row: AccountRow, booked_at: str, order: Sequence[str] = DEFAULT_LOT_ORDER) -> None:
         self.store, self.row, self.booked_at, self.order = store, row, booked_at, order
         self._lots: list[LotRow] | None = None
         self._holds: dict[str, HoldRow] = {}
+        self._tokens: dict[str, TokenRow] = {}
+        self._members: dict[str, MemberRow] = {}
         self._limits: MemberRows[LimitRow] | None = None
         self._counters: dict[str, dict[str, CounterRow]] = {}  # limit -> start -> counter
         self._signal_settings: MemberRows[SignalSettingRow] | None = None
         self._subscription: SubscriptionRow | None = None
-        self._changed_rows: dict[tuple[type, Any], Row] = {}
+        self._changed_rows: dict[int, Row] = {}  # identity of the row -> row
         self._new_rows: list[Row] = []
 
     @property
@@ -77,11 +78,13 @@ class AccountRows:
 
     def token(self, id: str) -> TokenRow:
         """Return a token of this account. Raises ``unknown_token``."""
-        changed = self._changed_rows.get((TokenRow, id))
         require_id(id, "the token")
-        token = changed if isinstance(changed, TokenRow) else self.store.fetch_one(TokenRow, self.store.sql.token, id)
-        if token is None or token.account != self.id:
-            raise BillingError("unknown_token", f"account {safe_repr(self.id)} has no token {safe_repr(id)}")
+        token = self._tokens.get(id)
+        if token is None:
+            token = self.store.fetch_one(TokenRow, self.store.sql.token, id)
+            if token is None or token.account != self.id:
+                raise BillingError("unknown_token", f"account {safe_repr(self.id)} has no token {safe_repr(id)}")
+            self._tokens[id] = token
         return token
 
     def hold(self, id: str) -> HoldRow | None:
@@ -100,14 +103,14 @@ class AccountRows:
 
     def member(self, id: str) -> MemberRow:
         """Return a member of this account. Raises ``unknown_member``."""
-        changed = self._changed_rows.get((MemberRow, (self.id, id)))
-        if isinstance(changed, MemberRow):
-            return changed
         require_id(id, "the member")
-        row = self.store.fetch_one(MemberRow, self.store.sql.member, self.id, id)
-        if row is None:
-            raise BillingError("unknown_member", f"account {safe_repr(self.id)} has no member {safe_repr(id)}")
-        return row
+        member = self._members.get(id)
+        if member is None:
+            member = self.store.fetch_one(MemberRow, self.store.sql.member, self.id, id)
+            if member is None:
+                raise BillingError("unknown_member", f"account {safe_repr(self.id)} has no member {safe_repr(id)}")
+            self._members[id] = member
+        return member
 
     @property
     def subscription(self) -> SubscriptionRow | None:
@@ -126,10 +129,8 @@ class AccountRows:
     def limits(self) -> MemberRows[LimitRow]:
         """Active limits by window. An account without any costs no statement."""
         if self._limits is None:
-            sql = self.store.sql
-            queries = MemberQueries(sql.active_limits, sql.shared_limits, sql.member_limits)
             fetch = partial(self.store.fetch_all, LimitRow)
-            self._limits = MemberRows(self.row.limits is not None, fetch, self.id, queries)
+            self._limits = MemberRows(self.row.limits is not None, fetch, self.id, self.store.sql.active_limits)
         return self._limits
 
     def counters(self, limit: LimitRow, first: str, last: str) -> list[CounterRow]:
@@ -175,9 +176,7 @@ class AccountRows:
     def signal_settings(self) -> MemberRows[SignalSettingRow]:
         """Active settings that raise signals. An account without any costs no statement."""
         if self._signal_settings is None:
-            sql = self.store.sql
-            queries = MemberQueries(sql.signal_settings, sql.shared_settings, sql.member_settings)
-            fetch = partial(self.store.fetch_all, SignalSettingRow)
+            fetch, queries = partial(self.store.fetch_all, SignalSettingRow), self.store.sql.active_settings
             self._signal_settings = MemberRows(self.row.signals is not None, fetch, self.id, queries)
         return self._signal_settings
 
@@ -206,5 +205,4 @@ class AccountRows:
         for new in self._new_rows:
             if new is row:
                 return
-        row_class = type(row)
-        self._changed_rows[row_class, TABLE_MAPPINGS[row_class].key_of(row)] = row
+        self._changed_rows[id(row)] = row

@@ -4,25 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from operator import attrgetter
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Final, Generic, TypeVar
 
+from brivionix_billing.ledger.database.statements import MemberQueries
 from brivionix_billing.ledger.limits import LimitRow
 from brivionix_billing.ledger.signals import SignalSettingRow
 
-__all__ = ["MemberQueries", "MemberRows"]
+__all__ = ["MemberRows"]
 
 R = TypeVar("R", LimitRow, SignalSettingRow)
 _name: Final = attrgetter("name")
-
-
-class MemberQueries(NamedTuple):
-    """The queries of one class of rows."""
-
-    all: str
-    """Needs the account, as ``shared``."""
-    shared: str
-    of_member: str
-    """Needs the account twice, and the member."""
 
 
 class MemberRows(Generic[R]):
@@ -51,14 +42,15 @@ class MemberRows(Generic[R]):
         if not self._has_all:
             self._keep(self._fetch(self._queries.all, self._account))
             self._has_all = True
-        return self._active()
+        return sorted([row for row in self._rows.values() if row.active], key=_name)
 
     def of(self, member: str | None) -> list[R]:
         """Return the active rows that concern the requests of a member, sorted by name; ``None``: of the account."""
         if not self._has_all and member not in self._members:
             self._keep(self._fetch_of(member))
             self._members.add(member)
-        return [row for row in self._active() if row.member in (None, member)]
+        concerned = (None, member)
+        return sorted([row for row in self._rows.values() if row.active and row.member in concerned], key=_name)
 
     def _fetch_of(self, member: str | None) -> list[R]:
         if member is None:
@@ -74,6 +66,3 @@ class MemberRows(Generic[R]):
     def _keep(self, rows: list[R]) -> None:
         for row in rows:
             self._rows.setdefault(row.id, row)
-
-    def _active(self) -> list[R]:
-        return sorted([row for row in self._rows.values() if row.active], key=_name)

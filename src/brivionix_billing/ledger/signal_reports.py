@@ -87,8 +87,8 @@ class SignalSetting:
 def signal_settings(store: Store, account: str) -> list[SignalSetting]:
     """Return the signals that are set for an account: see :meth:`Ledger.signal_settings`."""
     require_account(store, account)
-    rows = store.fetch_all(SignalSettingRow, store.sql.signal_settings, account)
-    return [_setting_from_row(row) for row in rows]
+    rows = store.fetch_all(SignalSettingRow, store.sql.active_settings.all, account)
+    return [_setting_from_row(row) for row in sorted(rows, key=lambda row: row.name)]
 
 
 def _setting_from_row(row: SignalSettingRow) -> SignalSetting:

@@ -12,7 +12,8 @@ __all__ = ["expiry_timestamp", "format_timestamp", "parse_timestamp"]
 
 def parse_timestamp(text: str) -> datetime:
     """Parse the text of a column."""
-    return datetime.fromisoformat(text).astimezone(UTC)
+    value = datetime.fromisoformat(text)
+    return value if value.tzinfo is UTC else value.astimezone(UTC)
 
 
 def expiry_timestamp(at: datetime, ttl: timedelta) -> str:

@@ -24,6 +24,7 @@ __all__ = [
     "close",
     "create_ledger_engine",
     "database_error",
+    "idle_writers",
     "is_busy",
     "is_prepared",
     "keep_writer",
@@ -45,8 +46,9 @@ _MIN_POLL_SECONDS: Final = 0.001
 _MAX_POLL_SECONDS: Final = 0.016
 """Bounds of the pause between two attempts to lock a SQLite database, in seconds."""
 
+IdleWriters = list[PoolProxiedConnection]
 _ENGINES: Final[WeakSet[Engine]] = WeakSet()
-_IDLE_WRITERS: Final[WeakKeyDictionary[Engine, list[PoolProxiedConnection]]] = WeakKeyDictionary()
+_IDLE_WRITERS: Final[WeakKeyDictionary[Engine, IdleWriters]] = WeakKeyDictionary()
 """Idle write connections of engines on SQLite files. Checking them into SQLAlchemy's pool and out again would take a
 tenth of the time that the ledger takes for a request."""
 _MAX_IDLE_WRITERS: Final = 2
@@ -149,17 +151,23 @@ def require_existing_file(url: str) -> None:
 # --- connections ---
 
 
-def take_writer(engine: Engine) -> PoolProxiedConnection:
+def idle_writers(engine: Engine) -> IdleWriters | None:
+    """Return the list of idle writers of an engine; ``None`` if it keeps none, because it is on no SQLite file."""
+    return _IDLE_WRITERS.get(engine)
+
+
+def take_writer(engine: Engine, idle: IdleWriters | None) -> PoolProxiedConnection:
     """Return a connection for writing: an idle writer, or one from the pool."""
     try:
-        return _IDLE_WRITERS[engine].pop()
-    except (KeyError, IndexError):  # no SQLite file, or no idle writer
-        return engine.raw_connection()
+        if idle:
+            return idle.pop()
+    except IndexError:  # another thread took it
+        pass
+    return engine.raw_connection()
 
 
-def keep_writer(engine: Engine, connection: PoolProxiedConnection) -> bool:
+def keep_writer(idle: IdleWriters | None, connection: PoolProxiedConnection) -> bool:
     """Keep a connection as an idle writer. Returns false if the caller must return it to the pool."""
-    idle = _IDLE_WRITERS.get(engine)
     if idle is None or len(idle) >= _MAX_IDLE_WRITERS:
         return False
     idle.append(connection)

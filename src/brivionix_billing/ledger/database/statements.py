@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations
+from typing import NamedTuple
 
 from sqlalchemy import Dialect
 
@@ -23,7 +24,18 @@ from brivionix_billing.ledger.projections import (
 )
 from brivionix_billing.ledger.signals import SignalRow, SignalSettingRow
 
-__all__ = ["Statements"]
+__all__ = ["MemberQueries", "Statements"]
+
+
+class MemberQueries(NamedTuple):
+    """The queries of active rows of one class."""
+
+    all: str
+    """Needs the account, as ``shared``."""
+    shared: str
+    """Rows that concern no member in particular."""
+    of_member: str
+    """These, and the rows of a member. Needs the account twice, and the member."""
 
 
 class Statements:
@@ -84,10 +96,9 @@ class Statements:
         )
         self._add_request_queries()
         self._add_signal_statements(lock and f"{lock} SKIP LOCKED")
-        self.active_limits = self._select(mappings.LIMIT, "account = ? AND active = 1")
         self.member = self._select(mappings.MEMBER, "account = ? AND id = ?")
         self.members = self._select(mappings.MEMBER, "account = ? ORDER BY id")
-        self.shared_limits, self.member_limits = self._select_for_member(mappings.LIMIT)
+        self.active_limits = self._select_active(mappings.LIMIT)
         self.delete_counter = self._sql("DELETE FROM billing_counter WHERE limit_id = ? AND starts = ?")
         self.counters = self._select(mappings.COUNTER, "limit_id = ? AND starts >= ? AND starts <= ?")
         self.token = self._select(mappings.TOKEN, "id = ?")
@@ -216,8 +227,7 @@ class Statements:
         )
 
     def _add_signal_statements(self, skip_locked: str) -> None:
-        self.signal_settings = self._select(mappings.SIGNAL_SETTING, "account = ? AND active = 1 ORDER BY name")
-        self.shared_settings, self.member_settings = self._select_for_member(mappings.SIGNAL_SETTING)
+        self.active_settings = self._select_active(mappings.SIGNAL_SETTING)
         self.signal_setting = self._select(mappings.SIGNAL_SETTING, "account = ? AND name = ?")
         self.signal = self._select(mappings.SIGNAL, "account = ? AND number = ?")
         self.signals = self._select(mappings.SIGNAL, "account = ? AND number > ? ORDER BY number LIMIT ?")
@@ -253,13 +263,14 @@ class Statements:
         )
         return self._sql(f"SELECT {columns} FROM {mapping.table.name} WHERE {where}")
 
-    def _select_for_member(self, mapping: TableMapping) -> tuple[str, str]:
-        """Return the queries of active rows that concern no member, and of those together with the rows of one member.
-
-        The second has two branches, because SQLite would read the rows of all members for one OR.
-        """
+    def _select_active(self, mapping: TableMapping) -> MemberQueries:
         shared = self._select(mapping, "account = ? AND active = 1 AND member IS NULL")
-        return shared, f"{shared} UNION ALL {self._select(mapping, 'account = ? AND active = 1 AND member = ?')}"
+        return MemberQueries(
+            self._select(mapping, "account = ? AND active = 1"),
+            shared,
+            # SQLite would read the rows of all members for one OR.
+            f"{shared} UNION ALL {self._select(mapping, 'account = ? AND active = 1 AND member = ?')}",
+        )
 
     def _insert(self, mapping: TableMapping) -> str:
         names = [*mapping.columns, *([mappings.LIVE_COLUMN] if mapping is mappings.LOT else [])]

@@ -19,6 +19,7 @@ from brivionix_billing.ledger.database.engine import (
     READ_ONLY,
     begin_immediate,
     database_error,
+    idle_writers,
     is_busy,
     is_prepared,
     keep_writer,
@@ -87,16 +88,17 @@ def run_lookup(engine: Engine, work: Callable[[Any], T], sleep: Callable[[float]
 
 def _run_on_cursor(engine: Engine, work: Callable[[Any], T], sleep: Callable[[float], None], *, locks: bool) -> T:
     errors: Any = engine.dialect.dbapi
+    idle = idle_writers(engine)
     for attempts_left in reversed(range(_MAX_ATTEMPTS)):
         connection = None
         try:
-            connection = take_writer(engine)
+            connection = take_writer(engine, idle)
             cursor = connection.cursor()
             if locks:
                 begin_immediate(cursor.execute)
             result = work(cursor)
             connection.commit()
-            if keep_writer(engine, connection):
+            if keep_writer(idle, connection):
                 connection = None
             return result
         except errors.Error as error:
