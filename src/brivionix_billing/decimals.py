@@ -113,14 +113,20 @@ def parse_plain_decimal(text: str) -> Decimal:
 
 def require_finite(value: Decimal) -> Decimal:
     """Return ``value`` if it can be an amount. Raises ``invalid_money`` for NaN, infinities and absurd exponents."""
-    if not value.is_finite():
-        raise BillingError("invalid_money", f"{value} is not a finite number; use a decimal such as 0.85")
+    _exponent(value)
+    return value
+
+
+def _exponent(value: Decimal) -> int:
+    """Return the exponent of a number that can be an amount. Raises ``invalid_money`` as :func:`require_finite`."""
     exponent = value.as_tuple().exponent
-    if value.adjusted() > _MAX_EXPONENT or (isinstance(exponent, int) and exponent < -_MAX_EXPONENT):
+    if not isinstance(exponent, int):
+        raise BillingError("invalid_money", f"{value} is not a finite number; use a decimal such as 0.85")
+    if value.adjusted() > _MAX_EXPONENT or exponent < -_MAX_EXPONENT:
         raise BillingError(
             "invalid_money", "the number is above 10^1000 or has more than 1000 decimal places; use an amount"
         )
-    return value
+    return exponent
 
 
 def _tidy(value: Decimal) -> Decimal:
@@ -215,8 +221,7 @@ def to_scaled(value: Decimal) -> tuple[int, int]:
 
     Raises ``invalid_money`` for a number that cannot be an amount.
     """
-    exponent = require_finite(value).as_tuple().exponent
-    places = max(0, -exponent) if isinstance(exponent, int) else 0
+    places = max(0, -_exponent(value))
     return int(_scaleb(value, places)), places
 
 
@@ -231,8 +236,7 @@ def format_plain(value: Decimal) -> str:
 
 def decimal_places(value: Decimal) -> int:
     """Return the number of decimal places, not counting trailing zeros."""
-    exponent = _tidy(require_finite(value)).as_tuple().exponent
-    return -exponent if isinstance(exponent, int) else 0
+    return -_exponent(_tidy(require_finite(value)))
 
 
 def round_quotient(numerator: int, denominator: int, rounding: Rounding) -> int:
