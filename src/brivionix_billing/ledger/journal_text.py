@@ -40,7 +40,7 @@ def read_column(text: str, read: Callable[[Any], T]) -> T:
     """Return what ``read`` makes of the JSON of a column. Raises ``journal_broken`` if the column was altered."""
     try:
         return read(_decode(text))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):  # msgspec raises a ValueError
+    except (msgspec.DecodeError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise BillingError(
             "journal_broken", f"a column with {safe_repr(text)} is unreadable; rebuild the tables"
         ) from None
