@@ -20,7 +20,7 @@ from brivionix_billing.decimals import format_plain
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger.archived_entries import archive_of, entry_archived_error
 from brivionix_billing.ledger.database.store import JournalRow
-from brivionix_billing.ledger.journal_text import envelope_text
+from brivionix_billing.ledger.journal_text import encode_envelope
 from brivionix_billing.ledger.lot_changes import MONEY_POSTINGS, LotChange, lot_change
 from brivionix_billing.ledger.projections import (
     PAYBACK_KINDS,
@@ -286,7 +286,8 @@ def make_entry(id: str, account: AccountRow, draft: EntryDraft, booked: str) -> 
         account.head,
         draft.purchases,
     )
-    text = envelope_text(body, "content")  # only the content comes from the caller
+    is_usual = kind in _USUAL_KINDS and "scope" not in draft.result  # which has texts from the caller
+    text = encode_envelope(body, "content") if is_usual else canonical_json(body)
     hash = sha256(text).hexdigest()
     effective = parse_timestamp(at)
     return (
@@ -365,6 +366,8 @@ _KEYS: Final = {
     *("previous", "bought"),
 }
 """Keys of the text of an entry."""
+_USUAL_KINDS: Final = frozenset({"hold", "settle", "release", "charge"})
+"""Kinds of most entries. Besides ids and a scope, only their content has texts from the caller."""
 _PRIMARY_SUBACCOUNTS: Final = {
     "hold": ("held",),
     "release": ("held",),

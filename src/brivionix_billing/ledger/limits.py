@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple
 
-from brivionix_billing.ledger.journal_text import envelope_text, read_column
+from brivionix_billing.ledger.journal_text import encode_envelope, read_column
 from brivionix_billing.ledger.timestamps import parse_timestamp
 from brivionix_billing.ledger.units import units_from_column, units_to_text
 from brivionix_billing.ledger.windows import Window, parse_window
@@ -104,7 +104,7 @@ class CountedRequest(NamedTuple):
     @staticmethod
     def to_column(value: Mapping[str, Any]) -> str:
         """Return the key ``counted`` of a hold's result as the column of the hold."""
-        return envelope_text(value, "limits").decode()
+        return encode_envelope(value, "limits").decode()
 
     @property
     def amounts(self) -> dict[str, int]:

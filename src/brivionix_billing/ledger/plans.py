@@ -138,7 +138,7 @@ class SubscriptionRow:
     @property
     def lots(self) -> list[str]:
         """Ids of the lots of the allowance."""
-        return read_column(self.lots_text, list)
+        return read_column(self.lots_text, list, list)
 
     def set_lots(self, ids: list[str]) -> None:
         """Replace the lots of the allowance."""

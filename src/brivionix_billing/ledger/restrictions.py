@@ -140,7 +140,7 @@ class RequestScope(NamedTuple):
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> RequestScope:
         """Read what :meth:`as_dict` returns."""
-        return cls(value.get("model"), value.get("group"), value.get("tags", {}), value.get("plan"))
+        return cls(value.get("model"), value.get("group"), dict(value.get("tags", {})), value.get("plan"))
 
     @classmethod
     def from_column(cls, text: str | None) -> RequestScope:

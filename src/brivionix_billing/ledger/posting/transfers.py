@@ -14,13 +14,12 @@ from brivionix_billing.decimals import Rounding, round_quotient
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger.entry import Entry
 from brivionix_billing.ledger.errors import ShortfallError
-from brivionix_billing.ledger.journal_text import read_column
 from brivionix_billing.ledger.locked_account import EntryDraft, LockedAccount
 from brivionix_billing.ledger.lot_order import sort_for_consumption
 from brivionix_billing.ledger.posting.accounts import require_not_frozen
 from brivionix_billing.ledger.posting.refunds import payment_parts
 from brivionix_billing.ledger.projections import LotRow, PaymentRow, lot_value
-from brivionix_billing.ledger.restrictions import EVERY_LOT
+from brivionix_billing.ledger.restrictions import EVERY_LOT, Restriction
 from brivionix_billing.ledger.units import MAX_UNITS, minor_unit, units_from_column, units_to_text
 
 __all__ = ["incoming_id", "move_tax", "moved_lot", "moved_payment", "take_in", "take_out"]
@@ -73,7 +72,7 @@ def _move(account: LockedAccount, draft: EntryDraft, lot: LotRow, part: int) -> 
     terms = {name: getattr(lot, name) for name in _KEPT}
     terms |= {"from": lot.id, "origin": lot.origin or lot.id, "credits": units_to_text(part)}
     if lot.restriction is not None:
-        terms["only"] = read_column(lot.restriction, dict)
+        terms["only"] = Restriction.from_column(lot.restriction).as_dict()
     if lot.currency is not None:
         terms["paid"] = units_to_text(money)
         tax = move_tax(account, lot)
