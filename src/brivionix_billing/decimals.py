@@ -38,6 +38,7 @@ __all__ = [
     "parse_decimal",
     "parse_plain_decimal",
     "require_finite",
+    "require_plain_number",
     "round_quotient",
     "round_to_places",
     "subtract",
@@ -95,9 +96,13 @@ def parse_decimal(text: str) -> Decimal:
     >>> parse_decimal("1e-7")
     Decimal('1E-7')
     """
+    _require_number(text)
+    return Decimal(text)
+
+
+def _require_number(text: str) -> None:
     if len(text) > _MAX_LENGTH or not _NUMBER.fullmatch(text):
         raise BillingError("invalid_money", f"{safe_repr(text)} is not a plain decimal number; write 12 or 0.85")
-    return Decimal(text)
 
 
 def parse_plain_decimal(text: str) -> Decimal:
@@ -105,10 +110,15 @@ def parse_plain_decimal(text: str) -> Decimal:
 
     Unlike :func:`parse_decimal`, it rejects exponents: ``1e3`` is more likely an error than 1000.
     """
-    value = parse_decimal(text)
+    return Decimal(require_plain_number(text))
+
+
+def require_plain_number(text: str) -> str:
+    """Return the text of an amount that :func:`parse_plain_decimal` accepts. Raises ``invalid_money``."""
+    _require_number(text)
     if "e" in text or "E" in text:
         raise BillingError("invalid_money", f"{safe_repr(text)} has an exponent; write the amount as a plain number")
-    return value
+    return text
 
 
 def require_finite(value: Decimal) -> Decimal:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from brivionix_billing.ledger.timestamps import format_timestamp, parse_timestamp
-from brivionix_billing.ledger.units import MAX_UNITS, units_from_column, units_to_column, units_to_text
+from brivionix_billing.ledger.units import MAX_UNITS, to_signed_units, units_from_column, units_to_column, units_to_text
+from ledger_kit import refused
 
 UNITS = (
     st.integers(-MAX_UNITS, MAX_UNITS)
@@ -26,6 +28,22 @@ def test_a_column_has_the_exact_amount_with_18_places(units: int) -> None:
     assert text == format(Decimal(units) * Decimal("1.000000000000000000e-18"), ".18f")
     assert units_from_column(text) == units_from_column(units_to_text(units)) == units
     assert Decimal(units_to_text(units)) == Decimal(text)
+
+
+@given(
+    st.from_regex(r"-?(0|[1-9][0-9]{0,33})(\.[0-9]{1,22})?", fullmatch=True)
+    | st.from_regex(r"-?[1-9][0-9]{0,2}\.[0-9]{18}0{0,4}", fullmatch=True)
+)
+def test_an_amount_of_the_caller_is_exact_or_refused(text: str) -> None:
+    """A text, and the Decimal of it, are the units of their fraction, if these are whole and small enough."""
+    units = Fraction(text) * 10**18
+    is_amount = units.denominator == 1 and abs(units) < MAX_UNITS
+    for amount in (text, Decimal(text)):
+        if is_amount:
+            assert to_signed_units(amount, "an amount") == units
+        else:
+            with refused("invalid_money"):
+                to_signed_units(amount, "an amount")
 
 
 @pytest.mark.parametrize("text", ["", ".", "1.5.000000000000000000", "1.00000000000000000x", "0.5.", "1,5", "nan"])

@@ -10,7 +10,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Final
 
-from brivionix_billing.decimals import decimal_from_scaled, format_plain, parse_plain_decimal, to_scaled
+from brivionix_billing.decimals import decimal_from_scaled, format_plain, require_plain_number, to_scaled
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.money import Payable, minor_digits
 from brivionix_billing.rating import UNITS_PER_CREDIT, Charge
@@ -60,20 +60,24 @@ def to_units(amount: Amount, name: str) -> int:
 def to_signed_units(amount: Amount, name: str) -> int:
     """Convert Credits that may be negative to units. Raises ``invalid_money``."""
     if isinstance(amount, str):
-        amount = parse_plain_decimal(amount)
-    if isinstance(amount, bool) or not isinstance(amount, int | Decimal):
+        require_plain_number(amount)
+        has_places = len(amount.partition(".")[2]) <= _PLACES
+        units = units_from_column(amount) if has_places else _decimal_to_units(Decimal(amount), name)
+    elif isinstance(amount, bool) or not isinstance(amount, int | Decimal):
         raise BillingError("invalid_money", f"{name} is {safe_repr(amount)}; use a str, int, Decimal or Charge")
-    if isinstance(amount, int):
-        units = amount * UNITS_PER_CREDIT
     else:
-        coefficient, places = to_scaled(amount)
-        units, remainder = divmod(coefficient * UNITS_PER_CREDIT, 10**places)
-        if remainder:
-            raise BillingError(
-                "invalid_money", f"{name} is {format_plain(amount)}; Credits have at most 18 decimal places"
-            )
+        units = amount * UNITS_PER_CREDIT if isinstance(amount, int) else _decimal_to_units(amount, name)
     if abs(units) >= MAX_UNITS:
         raise BillingError("invalid_money", f"{name} is {safe_repr(amount)}; it must be below 10^30")
+    return units
+
+
+def _decimal_to_units(amount: Decimal, name: str) -> int:
+    coefficient, places = to_scaled(amount)
+    scale: int = 10**places
+    units, remainder = divmod(coefficient * UNITS_PER_CREDIT, scale)
+    if remainder:
+        raise BillingError("invalid_money", f"{name} is {format_plain(amount)}; Credits have at most 18 decimal places")
     return units
 
 
