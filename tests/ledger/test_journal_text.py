@@ -24,7 +24,7 @@ from plan_kit import plan
 from strategies import json_values
 
 
-def written(value: Any, member: str | None = None) -> bytes | str:
+def write(value: Any, member: str | None = None) -> bytes | str:
     """Return the text of a value, or the code of its error. ``member``: of an envelope, by the function of entries."""
     try:
         return canonical_json(value) if member is None else encode_envelope(value, member)
@@ -45,7 +45,7 @@ class Slug(str):
 def test_an_entry_is_written_as_canonical_json(content: Any, result: dict[str, str]) -> None:
     """The text of an envelope is its canonical JSON, whatever its content; or both are the same error."""
     envelope = {"v": 1, "content": content, "id": "r1", "result": result, "lots": [("lot", "1.5")]}
-    assert written(envelope, "content") == written(envelope)
+    assert write(envelope, "content") == write(envelope)
 
 
 def test_every_character_is_written_as_the_encoder_of_json_writes_it() -> None:
@@ -61,7 +61,7 @@ def test_the_levels_of_a_content_are_those_of_its_entry(levels: int) -> None:
     content: Any = "x"
     for _ in range(levels):
         content = [content]
-    assert written({"content": content}, "content") == written({"content": content})
+    assert write({"content": content}, "content") == write({"content": content})
 
 
 ARGUMENTS = ("account", "lot", "reason", "hold", "model", "group", "tag", "charge")
