@@ -279,6 +279,31 @@ def test_a_cancelled_turn_blocks_nobody(data: st.DataObject) -> None:
     asyncio.run(work())
 
 
+@given(st.lists(st.integers(0, 4), max_size=10), st.sets(st.integers(0, 9)))
+def test_what_waits_is_refused_when_the_threads_are_closed(accounts: list[int], cancelled: set[int]) -> None:
+    """It does not wait for the work that runs, and all places are free after that."""
+
+    async def work() -> None:
+        threads, proceed = FairExecutor(ThreadPoolExecutor(1), 1), threading.Event()
+        running = asyncio.create_task(threads.run("blocker", lambda: proceed.wait(10)))
+        await asyncio.sleep(0)
+        waiting = [asyncio.create_task(threads.run(str(account), lambda: None)) for account in accounts]
+        await asyncio.sleep(0)
+        for index in cancelled.intersection(range(len(accounts))):
+            waiting[index].cancel()
+        threads.close()
+        results = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 5)
+        for index, result in enumerate(results):
+            refused = isinstance(result, GatewayError) and result.code == "gateway_stopping"
+            assert isinstance(result, asyncio.CancelledError) if index in cancelled else refused
+        assert not running.done()
+        proceed.set()
+        assert await running
+        assert (threads._turns._free, threads._turns._waiting) == (1, {})
+
+    asyncio.run(work())
+
+
 def test_short_work_does_not_wait_for_long_work() -> None:
     """While a long body is counted, a short one is too."""
 

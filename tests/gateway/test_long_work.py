@@ -170,7 +170,7 @@ def test_a_stopping_gateway_does_not_wait_for_the_queue() -> None:
         waiting = [asyncio.create_task(flow.admit(LONG)) for _ in range(5)]
         await asyncio.sleep(0.1)
         await flow.billing.close(0)
-        return await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 60)
+        return await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 20)
 
     flow, results = run(None, work)
     assert {result.code for result in results} == {"gateway_stopping"}

@@ -111,7 +111,7 @@ def test_an_altered_column_is_not_taken_for_another_value(tmp_path: Path, column
         ledger.hold("acct", 1, id="r1", at=later(1), model="m")
         table, _, name = column.partition(".")
         with closing(sqlite3.connect(path)) as attacker, attacker:
-            assert attacker.execute(f"UPDATE {table} SET {name} = ?", (text,)).rowcount == 1  # own names
+            assert attacker.execute(f"UPDATE {table} SET {name} = ?", (text,)).rowcount == 1
         operations: dict[str, Callable[[], object]] = {
             "billing_subscription": lambda: ledger.subscriptions("acct", at=later(2)),
             "billing_signal": lambda: ledger.signals("acct"),

@@ -22,7 +22,7 @@ class Turns:
 
     async def take(self, account: str) -> None:
         """Take a place when it is the account's turn. Call :meth:`give_back` after that, unless it was cancelled."""
-        if self._free:
+        if self._free > 0:
             self._free -= 1
             return
         turn = asyncio.get_running_loop().create_future()
@@ -46,6 +46,12 @@ class Turns:
                 turn.set_result(None)
                 return
         self._free += 1
+
+    def admit_all(self) -> None:
+        """Give a place to everything that waits, beyond the number of places."""
+        while self._waiting:
+            self._free -= 1
+            self.give_back()
 
 
 class Pace:

@@ -42,8 +42,9 @@ class FairExecutor:
             self._turns.give_back()
 
     def close(self) -> None:
-        """End the executor as soon as the work that runs is done, without waiting for it."""
+        """End the executor as soon as the work that runs is done, without waiting for it. What waits is refused."""
         self._is_closed = True
+        self._turns.admit_all()
         self._executor.shutdown(wait=False, cancel_futures=True)
 
 

@@ -1,7 +1,7 @@
 """Canonical JSON of entries and columns.
 
-msgspec writes it faster than the encoder of json, which took a twentieth of the time of an operation. ``verify``
-compares each entry with :func:`canonical_json`, which does not use msgspec.
+msgspec writes it faster than the encoder of json. ``verify`` compares each entry with :func:`canonical_json`, which
+does not use msgspec.
 """
 
 from __future__ import annotations

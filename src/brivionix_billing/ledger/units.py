@@ -61,8 +61,8 @@ def to_signed_units(amount: Amount, name: str) -> int:
     """Convert Credits that may be negative to units. Raises ``invalid_money``."""
     if isinstance(amount, str):
         require_plain_number(amount)
-        has_places = len(amount.partition(".")[2]) <= _PLACES
-        units = units_from_column(amount) if has_places else _decimal_to_units(Decimal(amount), name)
+        is_short = len(amount.partition(".")[2]) <= _PLACES
+        units = units_from_column(amount) if is_short else _decimal_to_units(Decimal(amount), name)
     elif isinstance(amount, bool) or not isinstance(amount, int | Decimal):
         raise BillingError("invalid_money", f"{name} is {safe_repr(amount)}; use a str, int, Decimal or Charge")
     else:
